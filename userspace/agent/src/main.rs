@@ -1,0 +1,3 @@
+//! The egressd daemon and command line.
+
+fn main() {}

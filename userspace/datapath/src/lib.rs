@@ -1,0 +1,1 @@
+//! Loads, attaches and feeds the eBPF programs.

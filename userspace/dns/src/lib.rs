@@ -1,0 +1,1 @@
+//! DNS answers from Tables, and resolution for clusters.

@@ -1,0 +1,1 @@
+//! Istio YAML to a valid Model, or every diagnostic.

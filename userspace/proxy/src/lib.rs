@@ -1,0 +1,1 @@
+//! One captured connection from accept to record.

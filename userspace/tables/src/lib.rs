@@ -1,0 +1,1 @@
+//! Model to compiled Tables, and the one decision function.

@@ -1,0 +1,3 @@
+//! Developer commands: setup, lint, test, demo, bench.
+
+fn main() {}
