@@ -1,3 +1,56 @@
-//! Developer commands: setup, lint, test, demo, bench.
+//! Developer commands: `cargo xtask COMMAND`.
+//!
+//! One file per command. Every command first brings what it needs ([`setup`]), so that a machine
+//! with rustup, apt and root needs nothing else. A command that cannot do all of its work fails; it
+//! never skips a part and reports success.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod cmd;
+mod lint;
+mod paths;
+mod setup;
+mod test;
+
+/// Developer commands of egressd.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring what is missing: rust-src, bpf-linker, cargo-deny, Debian packages, kernels.
+    Setup,
+    /// Formatting, clippy, rustdoc, dependencies' licences, crate edges, tidiness.
+    Lint,
+    /// Everything, or one tier of it.
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cmd::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    setup::bring_missing()?;
+    match command {
+        Command::Setup => {
+            cmd::say("setup: complete");
+            Ok(())
+        }
+        Command::Lint => lint::run(),
+        Command::Test(args) => test::run(&args),
+    }
+}

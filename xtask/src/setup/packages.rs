@@ -1,0 +1,90 @@
+//! Debian packages that the tests, the demo and the kernels need.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{cmd, setup::bring};
+
+/// Package and what it is for.
+const PACKAGES: [(&str, &str); 9] = [
+    ("busybox-static", "userland of the kernels' guest"),
+    ("curl", "the client that everybody has"),
+    ("gcc", "the linker of host programs"),
+    ("iproute2", "namespaces, addresses, links"),
+    ("nginx", "an HTTP server as people run it"),
+    ("openssl", "s_client, s_server, certificates"),
+    ("python3", "clients of unusual socket calls"),
+    ("qemu-system-x86", "boots the other kernels"),
+    ("util-linux", "nsenter"),
+];
+
+/// Installs the missing ones; no prompt, and no service is started.
+pub(crate) fn bring_missing() -> Result<()> {
+    let missing = missing()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_root()? {
+        bail!(
+            "these Debian packages are missing: {0}; run `sudo apt-get install {0}`",
+            missing.join(" ")
+        );
+    }
+    bring("apt's package lists", &mut apt(&["update"]))?;
+    let _no_services = NoServices::new()?;
+    let mut install = apt(&["install", "--yes", "--no-install-recommends"]);
+    bring(&missing.join(" "), install.args(&missing))
+}
+
+/// Whether this process may install packages and make namespaces.
+pub(crate) fn is_root() -> Result<bool> {
+    Ok(cmd::stdout(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
+fn missing() -> Result<Vec<&'static str>> {
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
+        .args(PACKAGES.map(|(name, _)| name))
+        .output()
+        .context("cannot start `dpkg-query`: the tests need Debian or one of its children")?;
+    let status = String::from_utf8_lossy(&output.stdout);
+    let installed = |name: &str| status.lines().any(|line| line == format!("{name} installed"));
+    Ok(PACKAGES.into_iter().map(|(name, _)| name).filter(|name| !installed(name)).collect())
+}
+
+fn apt(arguments: &[&str]) -> Command {
+    let mut apt = cmd::command("apt-get");
+    apt.args(["--quiet", "--option", "Dpkg::Options::=--force-confold"]);
+    apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    apt
+}
+
+/// While it lives, Debian's own switch keeps packages from starting their services.
+struct NoServices {
+    /// Whether the file is ours to remove.
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    fn new() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        // 101 is "action forbidden by policy".
+        fs::write(POLICY, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755)))
+            .with_context(|| format!("cannot write {POLICY}"))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours && fs::remove_file(POLICY).is_err() {
+            cmd::say(&format!("setup: {POLICY} could not be removed; it stops services"));
+        }
+    }
+}

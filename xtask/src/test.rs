@@ -1,0 +1,85 @@
+//! `cargo xtask test [TIER] [FILTER]`: lint and every tier, from cheap to dear, or one tier.
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::{cmd, lint, setup};
+
+mod initramfs;
+mod kernels;
+
+/// Arguments of `cargo xtask test`.
+#[derive(Parser)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    tier: Option<Tier>,
+}
+
+#[derive(Subcommand)]
+enum Tier {
+    /// Tests beside the code.
+    Unit {
+        /// Part of a test's name.
+        filter: Option<String>,
+    },
+    /// The daemon in namespaces and cgroups of its own, with real clients and servers; needs root.
+    E2e {
+        /// Part of a test's name.
+        filter: Option<String>,
+    },
+    /// The daemon on Debian's kernels, in an emulator.
+    Kernels,
+}
+
+/// Runs one tier, or lint and all of them.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    match &args.tier {
+        Some(Tier::Unit { filter }) => unit(filter.as_deref()),
+        Some(Tier::E2e { filter }) => e2e(filter.as_deref()),
+        Some(Tier::Kernels) => kernels::run(),
+        None => {
+            // Said before half an hour of work rather than after it.
+            require_root()?;
+            lint::run()?;
+            unit(None)?;
+            kernels::run()?;
+            e2e(None)
+        }
+    }
+}
+
+/// Unit tests of every host crate.
+fn unit(filter: Option<&str>) -> Result<()> {
+    let mut cargo = cmd::cargo();
+    cargo.args(["test", "--workspace", "--exclude", "egressd-ebpf", "--exclude", "egressd-tests"]);
+    cmd::exec(cargo.args(filter))
+}
+
+/// End-to-end tests, of the daemon as `cargo build` makes it.
+fn e2e(filter: Option<&str>) -> Result<()> {
+    require_root()?;
+    let daemon = build_daemon()?;
+    let mut cargo = cmd::cargo();
+    cargo.args(["test", "--package", "egressd-tests"]).args(filter);
+    cmd::exec(cargo.env("EGRESSD_BIN", daemon))
+}
+
+/// Builds the daemon as the tests run it, and gives its path.
+fn build_daemon() -> Result<PathBuf> {
+    cmd::built_program(&["--package", "egressd", "--bin", "egressd"], "egressd")
+}
+
+/// A test that cannot run must not look as if it had passed.
+fn require_root() -> Result<()> {
+    if setup::is_root()? {
+        return Ok(());
+    }
+    let typed: Vec<_> = env::args().skip(1).collect();
+    bail!(
+        "end-to-end tests make network namespaces and cgroups and load eBPF programs, which needs \
+         root; run `sudo -E env PATH=\"$PATH\" cargo xtask {}`",
+        typed.join(" ")
+    )
+}
