@@ -14,8 +14,7 @@ pub const MAX_SPREAD_V6: u32 = 16;
 const FLAG_REJECT_ON_DOWN: u32 = 1;
 
 /// Set once before anything is attached, and unchanged while it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Config {
     /// The cgroup egressd itself runs in; 0 for none.
@@ -67,8 +66,9 @@ const GENERATION_PORTS: u32 = 4;
 const GENERATION_EXCLUDES: u32 = 8;
 
 /// The head of one generation of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Generation {
     /// The number of the generation, as the daemon counts them.

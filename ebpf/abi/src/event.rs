@@ -2,14 +2,12 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{addr::Endpoint, handoff::Original};
+use crate::handoff::Original;
 
 /// A connect() was denied.
 pub const EVENT_DENIED: u32 = 1;
-/// A connection reached a spread address without a hand-off.
-pub const EVENT_HANDOFF_MISS: u32 = 2;
 /// A process connects in a network namespace where nothing of ours listens.
-pub const EVENT_NEW_NETNS: u32 = 3;
+pub const EVENT_NEW_NETNS: u32 = 2;
 
 /// No service has the destination and the policy is REGISTRY_ONLY.
 pub const REASON_UNKNOWN_DESTINATION: u32 = 1;
@@ -23,8 +21,7 @@ pub const REASON_UNMARKED: u32 = 4;
 pub const REASON_DIRECT_DIAL: u32 = 5;
 
 /// One report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Event {
     /// When, in nanoseconds of CLOCK_MONOTONIC.
@@ -34,21 +31,18 @@ pub struct Event {
     pub reason: u32,
     /// What was dialled and by whom.
     pub original: Original,
-    /// The other end, where it is known: the client of a connection without a hand-off.
-    pub peer: Endpoint,
     /// The errno the application got, or 0.
     pub errno: u32,
+    reserved: u32,
 }
 
-const _: () = assert!(size_of::<Event>() == 104);
+const _: () = assert!(size_of::<Event>() == 88);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {
     /// See [`EVENT_DENIED`].
     Denied,
-    /// See [`EVENT_HANDOFF_MISS`].
-    HandoffMiss,
     /// See [`EVENT_NEW_NETNS`].
     NewNetns,
 }
@@ -57,15 +51,13 @@ impl Event {
     /// A report of one kind; `kind` is one of the `EVENT_` constants.
     #[inline(always)]
     pub const fn new(kind: u32, reason: u32, time_ns: u64, original: Original) -> Self {
-        let peer = Endpoint::from_v4_bytes([0; 4], [0; 2]);
-        Self { time_ns, kind, reason, original, peer, errno: 0 }
+        Self { time_ns, kind, reason, original, errno: 0, reserved: 0 }
     }
 
     /// What happened; `None` for a kind this version does not know.
     pub const fn kind(&self) -> Option<EventKind> {
         match self.kind {
             EVENT_DENIED => Some(EventKind::Denied),
-            EVENT_HANDOFF_MISS => Some(EventKind::HandoffMiss),
             EVENT_NEW_NETNS => Some(EventKind::NewNetns),
             _ => None,
         }

@@ -21,16 +21,14 @@ mod handoff;
 mod row;
 
 pub use addr::{Addr, Endpoint, FAMILY_V4, FAMILY_V6};
-pub use config::{
-    Config, Generation, MAX_SPREAD_V4, MAX_SPREAD_V6, SPREAD_NETWORK, SPREAD_PREFIX,
-};
+pub use config::{Config, Generation, MAX_SPREAD_V4, MAX_SPREAD_V6, SPREAD_NETWORK, SPREAD_PREFIX};
 pub use counter::{COUNTERS, Counter};
 pub use decide::{
     Class, Deny, Errno, Facts, Leave, Matched, Socket, Verdict, classify, decide, needs_listener,
 };
 pub use event::{
-    EVENT_DENIED, EVENT_HANDOFF_MISS, EVENT_NEW_NETNS, Event, EventKind, REASON_DIRECT_DIAL,
-    REASON_NO_PATH, REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION, REASON_UNMARKED,
+    EVENT_DENIED, EVENT_NEW_NETNS, Event, EventKind, REASON_DIRECT_DIAL, REASON_NO_PATH,
+    REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION, REASON_UNMARKED,
 };
 pub use handoff::{Original, SocketState, Tuple};
 pub use row::{OnDown, Row, RowKey, RowVerdict, lpm_bits};

@@ -1,1 +1,32 @@
-//! Loads, attaches and feeds the eBPF programs.
+//! Loads, attaches and feeds the eBPF programs. The only user of aya.
+//!
+//! What the rest of egressd knows of the kernel goes through here: [`Datapath`] owns programs, links
+//! and maps; [`Listeners`] are the sockets captured connections arrive at; [`Originals`] reads what
+//! an application dialled from an accepted socket; [`Watch`] delivers the rare events.
+//!
+//! Nothing is pinned: when the process goes, however it goes, the kernel detaches everything and the
+//! node is as it was before.
+
+mod addresses;
+mod bytes;
+mod cgroup;
+mod datapath;
+mod error;
+mod events;
+mod links;
+mod listeners;
+mod load;
+mod netns;
+mod originals;
+mod preflight;
+mod rows;
+mod shared;
+
+pub use cgroup::{OwnCgroup, cgroup2_root, nearest_ancestors};
+pub use datapath::{Counters, Datapath, Settings};
+pub use error::Error;
+pub use events::{Denied, Notice, Watch};
+pub use listeners::{Listeners, MARK, is_spread_address};
+pub use netns::{NetnsCookie, in_netns_of};
+pub use originals::{Originals, Socket};
+pub use rows::KernelTable;

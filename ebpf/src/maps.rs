@@ -1,0 +1,102 @@
+//! Every map. Sizes are defaults; the daemon may set others when it loads the programs.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    macros::btf_map,
+};
+use egressd_abi::{COUNTERS, Config, Event, Generation, Original, Row, RowKey, SocketState, Tuple};
+
+/// BPF_F_NO_PREALLOC: memory only for the rows there are.
+const NO_PREALLOC: usize = 1;
+
+/// One entry: what the daemon set before attaching.
+#[btf_map]
+pub(crate) static CONFIG: Array<Config, 1> = Array::new();
+
+/// One entry: the index (0 or 1) of the generation in force. The flip of a reload.
+#[btf_map]
+pub(crate) static ACTIVE: Array<u32, 1> = Array::new();
+
+/// The heads of the two generations.
+#[btf_map]
+pub(crate) static GENERATIONS: Array<Generation, 2> = Array::new();
+
+/// `{address, port}` rows of generation 0. Each table has a map for either generation: the spare
+/// one is filled while the other is in force.
+#[btf_map]
+pub(crate) static EXACT_0: HashMap<RowKey, Row, 65536, NO_PREALLOC> = HashMap::new();
+/// `{address, port}` rows of generation 1.
+#[btf_map]
+pub(crate) static EXACT_1: HashMap<RowKey, Row, 65536, NO_PREALLOC> = HashMap::new();
+
+/// `{port, network}` rows of generation 0; port 0 is any port.
+#[btf_map]
+pub(crate) static PREFIX_0: LpmTrie<RowKey, Row, 16384> = LpmTrie::new();
+/// `{port, network}` rows of generation 1.
+#[btf_map]
+pub(crate) static PREFIX_1: LpmTrie<RowKey, Row, 16384> = LpmTrie::new();
+
+/// Port-only rows of generation 0; the key is the port in network order.
+#[btf_map]
+pub(crate) static PORT_0: HashMap<[u8; 2], Row, 65536, NO_PREALLOC> = HashMap::new();
+/// Port-only rows of generation 1.
+#[btf_map]
+pub(crate) static PORT_1: HashMap<[u8; 2], Row, 65536, NO_PREALLOC> = HashMap::new();
+
+/// `capture.excludeCidrs` and `capture.excludePorts` (as a network of length 0) of generation 0.
+#[btf_map]
+pub(crate) static EXCLUDE_0: LpmTrie<RowKey, u32, 4096> = LpmTrie::new();
+/// The same of generation 1.
+#[btf_map]
+pub(crate) static EXCLUDE_1: LpmTrie<RowKey, u32, 4096> = LpmTrie::new();
+
+/// An address of a network namespace, and its cookie.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct OwnAddress {
+    pub(crate) netns: u64,
+    pub(crate) address: RowKey,
+    pub(crate) reserved: u32,
+}
+
+/// The addresses of the network namespaces we listen in. Written in place, outside the generations.
+#[btf_map]
+pub(crate) static OWN: HashMap<OwnAddress, u32, 16384, NO_PREALLOC> = HashMap::new();
+
+/// What an application's socket carries from connect() on.
+#[btf_map]
+pub(crate) static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+/// What an accepted socket of ours carries: read by the daemon through its own descriptor.
+#[btf_map]
+pub(crate) static ACCEPTED: SkStorage<Original> = SkStorage::new();
+
+/// The tag of our listening sockets, set by the daemon through their descriptors.
+#[btf_map]
+pub(crate) static LISTENERS: SkStorage<u32> = SkStorage::new();
+
+/// Says that a capture program rewrote the last connect() of the socket. All instances on a host
+/// share this one map, so that each lets pass what another one has turned to its proxy.
+#[btf_map]
+pub(crate) static EGRESSD_REWRIT: SkStorage<u32> = SkStorage::new();
+
+/// Hand-offs of handshakes under way.
+#[btf_map]
+pub(crate) static HANDOFFS: LruHashMap<Tuple, Original, 16384> = LruHashMap::new();
+
+/// Turns taken by the choice of a spread address, one counter for each family. Even use by every
+/// CPU is even use by all.
+#[btf_map]
+pub(crate) static TURNS: PerCpuArray<u32, 2> = PerCpuArray::new();
+
+/// When a namespace without a listener was last reported, in nanoseconds of CLOCK_MONOTONIC.
+#[btf_map]
+pub(crate) static REPORTED: LruHashMap<u64, u64, 1024> = LruHashMap::new();
+
+/// See [`egressd_abi::Counter`].
+#[btf_map]
+pub(crate) static COUNTS: PerCpuArray<u64, { COUNTERS as usize }> = PerCpuArray::new();
+
+/// Rare things, for the daemon.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<Event, 262_144> = RingBuf::new();

@@ -1,0 +1,62 @@
+//! Counting and reporting.
+#![expect(unsafe_code, reason = "helpers and per-CPU slots are raw")]
+
+use aya_ebpf::{
+    helpers::{bpf_ktime_get_ns, generated::bpf_get_netns_cookie},
+    programs::SockAddrContext,
+};
+use egressd_abi::{Counter, Event, Original};
+
+use crate::maps::{COUNTS, EVENTS, REPORTED};
+
+/// A network namespace without a listener is reported at most this often.
+const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// Adds one on this CPU.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    if let Some(slot) = COUNTS.get_ptr_mut(counter as u32) {
+        // SAFETY: the slot is this CPU's own and programs on it do not interrupt each other midway
+        // through a store of one word.
+        unsafe { *slot += 1 };
+    }
+}
+
+/// Sends a report; a full buffer costs the report and is counted.
+#[inline(always)]
+pub(crate) fn send(kind: u32, reason: u32, errno: i32, original: &Original) {
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        count(Counter::EventsLost);
+        return;
+    };
+    let mut event = Event::new(kind, reason, now(), *original);
+    event.errno = errno.unsigned_abs();
+    entry.write(event);
+    entry.submit(0);
+}
+
+/// Whether a namespace without a listener is due for a report.
+#[inline(always)]
+pub(crate) fn netns_is_due(netns: u64) -> bool {
+    let now = now();
+    // SAFETY: the word is copied at once; a lost race costs one more report.
+    if let Some(last) = unsafe { REPORTED.get(netns) }
+        && now.wrapping_sub(*last) < REPORT_INTERVAL_NS
+    {
+        return false;
+    }
+    REPORTED.insert(netns, now, 0).is_ok()
+}
+
+/// The network namespace of a call's socket.
+#[inline(always)]
+pub(crate) fn netns(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the helper takes the context of any sock_addr program.
+    unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) }
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}

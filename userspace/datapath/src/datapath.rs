@@ -1,0 +1,244 @@
+//! Programs, links and maps, from loading to leaving.
+
+use std::{collections::BTreeSet, fs::File, path::PathBuf};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf, SkStorage},
+};
+use aya_log::EbpfLogger;
+use egressd_abi::{Config, Counter, RowKey};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::{
+    addresses::{self, AddressChanges},
+    bytes::{self, ConfigBytes, OriginalBytes, OwnAddressBytes, TupleBytes},
+    cgroup::{OwnCgroup, cgroup2_root, nearest_ancestors},
+    error::Error,
+    events::{Forward, Notice, Sources, Watch},
+    links::Links,
+    listeners::{Listeners, MARK},
+    load,
+    netns::NetnsCookie,
+    originals::Originals,
+    preflight,
+    rows::{Generations, KernelTable, take},
+};
+
+/// How to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The cgroups whose processes are captured; none means the cgroup2 root.
+    pub cgroups: Vec<PathBuf>,
+    /// The proxy's port on the spread addresses.
+    pub port: u16,
+    /// `capture.onProxyDown: reject`.
+    pub reject_on_proxy_down: bool,
+}
+
+/// Values of [`Counter`], summed over the CPUs, with their names.
+pub type Counters = Vec<(&'static str, u64)>;
+
+/// The kernel side of egressd. Dropping it detaches and unloads everything.
+pub struct Datapath {
+    // Dropped first: nobody is captured by programs that are being taken down.
+    links: Links,
+    generations: Generations,
+    listeners: SkStorage<MapData, u32>,
+    own: HashMap<MapData, OwnAddressBytes, u32>,
+    own_held: BTreeSet<(u64, RowKey)>,
+    handoffs: HashMap<MapData, TupleBytes, OriginalBytes>,
+    counts: PerCpuArray<MapData, u64>,
+    config: Array<MapData, ConfigBytes>,
+    originals: Originals,
+    events: Option<RingBuf<MapData>>,
+    log: Option<EbpfLogger<Forward>>,
+    cgroups: Vec<Captured>,
+    bpf: Ebpf,
+    settings: Settings,
+    own_cgroup: OwnCgroup,
+}
+
+/// A cgroup to capture, locked against another daemon.
+#[derive(Debug)]
+struct Captured {
+    path: PathBuf,
+    lock: Flock<File>,
+}
+
+impl Datapath {
+    /// Checks the machine, enters our own cgroup, and loads the programs. Nothing is attached.
+    ///
+    /// # Errors
+    /// Every variant of [`Error`]: each says what is missing and what to do about it.
+    pub fn load(settings: Settings) -> Result<Self, Error> {
+        preflight::check()?;
+        let root = cgroup2_root()?;
+        let wanted =
+            if settings.cgroups.is_empty() { vec![root.clone()] } else { settings.cgroups.clone() };
+        let cgroups = nearest_ancestors(&wanted, &root)?
+            .into_iter()
+            .map(Captured::lock)
+            .collect::<Result<Vec<_>, _>>()?;
+        let own_cgroup = OwnCgroup::enter(&root)?;
+        let mut bpf = load::load()?;
+        let accepted: SkStorage<_, _> = take(&mut bpf, "ACCEPTED")?;
+        Ok(Self {
+            links: Links::default(),
+            generations: Generations::take(&mut bpf)?,
+            listeners: take(&mut bpf, "LISTENERS")?,
+            own: take(&mut bpf, "OWN")?,
+            own_held: BTreeSet::new(),
+            handoffs: take(&mut bpf, "HANDOFFS")?,
+            counts: take(&mut bpf, "COUNTS")?,
+            config: take(&mut bpf, "CONFIG")?,
+            originals: Originals::new(accepted),
+            events: Some(take(&mut bpf, "EVENTS")?),
+            log: EbpfLogger::init_with_logger(&mut bpf, Forward).ok(),
+            cgroups,
+            bpf,
+            settings,
+            own_cgroup,
+        })
+    }
+
+    /// Tags listeners as ours and tells the programs of them and of our cgroup. To be done before
+    /// [`Datapath::attach`].
+    pub fn configure(&mut self, listeners: &Listeners) -> Result<(), Error> {
+        self.tag(listeners)?;
+        let (v4, v6) = (listeners.spread_v4(), listeners.spread_v6());
+        let mut config = Config::new(self.own_cgroup.id(), MARK, self.settings.port, v4, v6);
+        if self.settings.reject_on_proxy_down {
+            config = config.reject_on_down();
+        }
+        self.config.set(0, bytes::config(config), 0).map_err(Error::bpf("writing the settings"))
+    }
+
+    /// Tags the listeners of one more network namespace.
+    pub fn tag(&mut self, listeners: &Listeners) -> Result<(), Error> {
+        for socket in listeners.sockets() {
+            self.listeners
+                .insert(socket, 1, 0)
+                .map_err(Error::bpf("tagging a listener as ours"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the tags off, so that nothing is turned to these sockets any more.
+    pub fn untag(&mut self, listeners: &Listeners) -> Result<(), Error> {
+        for socket in listeners.sockets() {
+            self.listeners.remove(socket).map_err(Error::bpf("taking the tag off a listener"))?;
+        }
+        Ok(())
+    }
+
+    /// Reads the addresses of the calling thread's network namespace into the kernel's table of
+    /// what is local there.
+    pub fn learn_addresses(&mut self) -> Result<(), Error> {
+        let netns =
+            NetnsCookie::current().map_err(Error::io("asking for our network namespace"))?.raw();
+        let addresses = addresses::local().map_err(Error::io("listing our addresses"))?;
+        let now: BTreeSet<(u64, RowKey)> =
+            addresses.into_iter().map(|ip| (netns, RowKey::new(ip, 0))).collect();
+        let here = |entry: &&(u64, RowKey)| entry.0 == netns;
+        let gone: Vec<_> =
+            self.own_held.iter().filter(here).filter(|a| !now.contains(a)).copied().collect();
+        for (netns, address) in gone {
+            self.own
+                .remove(&bytes::own_address(netns, address))
+                .map_err(Error::bpf("removing an address of ours"))?;
+            self.own_held.remove(&(netns, address));
+        }
+        for (netns, address) in now {
+            if self.own_held.insert((netns, address)) {
+                self.own
+                    .insert(bytes::own_address(netns, address), 1, 0)
+                    .map_err(Error::bpf("adding an address of ours"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a generation's rows into the kernel and makes them the ones in force.
+    pub fn publish(&mut self, number: u32, table: &KernelTable) -> Result<(), Error> {
+        self.generations.publish(number, table)
+    }
+
+    /// Starts capturing.
+    pub fn attach(&mut self) -> Result<(), Error> {
+        let Self { links, bpf, cgroups, own_cgroup, .. } = self;
+        let covered = cgroups.iter().any(|captured| own_cgroup.path().starts_with(&captured.path));
+        if !covered {
+            let path = own_cgroup.path();
+            let file =
+                File::open(path).map_err(Error::io(format!("opening {}", path.display())))?;
+            links.follow(bpf, &file, path)?;
+        }
+        for captured in cgroups {
+            links.capture(bpf, &captured.lock, &captured.path)?;
+        }
+        Ok(())
+    }
+
+    /// Stops capturing. Connections already turned keep everything they have.
+    pub fn stop_capture(&mut self) {
+        self.links.stop_capture();
+    }
+
+    /// Reads what accepted sockets were dialled for.
+    pub fn originals(&self) -> Originals {
+        self.originals.clone()
+    }
+
+    /// Delivers the kernel's events to `handler`, on a thread of its own, until the [`Watch`] is
+    /// dropped. Once only: `None` the second time.
+    pub fn watch(
+        &mut self,
+        handler: impl FnMut(Notice) + Send + 'static,
+    ) -> Result<Option<Watch>, Error> {
+        let Some(events) = self.events.take() else { return Ok(None) };
+        let addresses =
+            AddressChanges::open().map_err(Error::io("listening for changes of our addresses"))?;
+        let sources = Sources { events, log: self.log.take(), addresses: Some(addresses) };
+        Watch::start(sources, handler)
+            .map(Some)
+            .map_err(Error::io("starting the thread for kernel events"))
+    }
+
+    /// What the programs have counted.
+    pub fn counters(&self) -> Result<Counters, Error> {
+        Counter::ALL
+            .iter()
+            .map(|counter| {
+                let slots = self
+                    .counts
+                    .get(&(*counter as u32), 0)
+                    .map_err(Error::bpf("reading the counters"))?;
+                Ok((counter.name(), slots.iter().sum()))
+            })
+            .collect()
+    }
+
+    /// Hand-offs of handshakes under way.
+    pub fn handoffs(&self) -> usize {
+        self.handoffs.keys().filter(Result::is_ok).count()
+    }
+
+    /// The captured cgroups.
+    pub fn cgroups(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.cgroups.iter().map(|captured| captured.path.as_path())
+    }
+}
+
+impl Captured {
+    /// A second daemon on the same cgroup would capture what the first one has turned. The lock goes
+    /// with the process, however it ends.
+    fn lock(path: PathBuf) -> Result<Self, Error> {
+        let file = File::open(&path).map_err(Error::io(format!("opening {}", path.display())))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self { path, lock }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::AlreadyCaptured { path }),
+            Err((_, error)) => Err(Error::io(format!("locking {}", path.display()))(error.into())),
+        }
+    }
+}

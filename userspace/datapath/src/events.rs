@@ -1,0 +1,188 @@
+//! The rare events of the kernel side, and its debug lines, delivered by one thread.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::{Duration, SystemTime},
+};
+
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use egressd_abi::{Event, EventKind};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::EventFd,
+    time::{ClockId, clock_gettime},
+};
+use zerocopy::FromBytes as _;
+
+use crate::{addresses::AddressChanges, originals::Socket};
+
+/// The target of the programs' debug lines.
+const LOG_TARGET: &str = "egressd::ebpf";
+
+/// Why a connect() was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// No service has the destination and the policy is REGISTRY_ONLY.
+    UnknownDestination,
+    /// The proxy did not listen in the network namespace.
+    ProxyDown,
+    /// There was no usable path.
+    NoPath,
+    /// A socket of our own cgroup without our mark.
+    Unmarked,
+    /// Somebody dialled a spread address.
+    DirectDial,
+}
+
+/// What the kernel side tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A connect() was refused.
+    Denied {
+        /// When.
+        at: SystemTime,
+        /// Who, and where to.
+        socket: Socket,
+        /// Why.
+        why: Denied,
+        /// What connect() returned.
+        errno: i32,
+    },
+    /// A process connected where nothing of ours listens.
+    NewNetns {
+        /// Who, and where to.
+        socket: Socket,
+    },
+    /// The addresses of our network namespace have changed.
+    Addresses,
+}
+
+/// The thread that waits for events. Dropping it ends the thread.
+#[derive(Debug)]
+pub struct Watch {
+    stop: EventFd,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What the thread reads from.
+pub(crate) struct Sources {
+    pub(crate) events: RingBuf<MapData>,
+    pub(crate) log: Option<EbpfLogger<Forward>>,
+    pub(crate) addresses: Option<AddressChanges>,
+}
+
+impl Watch {
+    pub(crate) fn start(
+        sources: Sources,
+        handler: impl FnMut(Notice) + Send + 'static,
+    ) -> io::Result<Self> {
+        let stop = EventFd::new()?;
+        let stopped = stop.as_fd().try_clone_to_owned()?;
+        let thread = std::thread::Builder::new()
+            .name("egressd-events".to_owned())
+            .spawn(move || run(sources, &stopped, handler))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.stop.write(1).is_ok()
+            && let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that reads kernel events panicked");
+        }
+    }
+}
+
+fn run(mut sources: Sources, stop: &OwnedFd, mut handler: impl FnMut(Notice)) {
+    while let Some(ready) = wait(&sources, stop) {
+        while let Some(item) = sources.events.next() {
+            if let Some(notice) = Event::read_from_bytes(&item).ok().and_then(|e| notice(&e)) {
+                handler(notice);
+            }
+        }
+        if let Some(log) = &mut sources.log {
+            log.flush();
+        }
+        if let (true, Some(addresses)) = (ready.addresses, &sources.addresses) {
+            addresses.drain();
+            handler(Notice::Addresses);
+        }
+    }
+}
+
+struct Ready {
+    addresses: bool,
+}
+
+/// Waits for something to read; `None` when it is time to end.
+fn wait(sources: &Sources, stop: &OwnedFd) -> Option<Ready> {
+    let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+    let mut fds = vec![readable(stop.as_fd()), readable(sources.events.as_fd())];
+    let addresses = sources.addresses.as_ref().map(|changes| {
+        fds.push(readable(changes.as_fd()));
+        fds.len() - 1
+    });
+    fds.extend(sources.log.as_ref().map(|log| readable(log.as_fd())));
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(error) => {
+            tracing::error!(%error, "waiting for kernel events");
+            return None;
+        }
+    }
+    let is_ready = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
+    if is_ready(0) {
+        return None;
+    }
+    Some(Ready { addresses: addresses.is_some_and(is_ready) })
+}
+
+fn notice(event: &Event) -> Option<Notice> {
+    use egressd_abi as abi;
+    let socket = event.original.into();
+    match event.kind()? {
+        EventKind::Denied => {
+            let why = match event.reason {
+                abi::REASON_UNKNOWN_DESTINATION => Denied::UnknownDestination,
+                abi::REASON_PROXY_DOWN => Denied::ProxyDown,
+                abi::REASON_UNMARKED => Denied::Unmarked,
+                abi::REASON_DIRECT_DIAL => Denied::DirectDial,
+                _ => Denied::NoPath,
+            };
+            let errno = i32::try_from(event.errno).unwrap_or(0);
+            Some(Notice::Denied { at: wall_clock(event.time_ns), socket, why, errno })
+        }
+        EventKind::NewNetns => Some(Notice::NewNetns { socket }),
+    }
+}
+
+/// The wall clock's reading at an instant of CLOCK_MONOTONIC.
+fn wall_clock(monotonic_ns: u64) -> SystemTime {
+    let now = SystemTime::now();
+    let Ok(reading) = clock_gettime(ClockId::CLOCK_MONOTONIC) else {
+        return now;
+    };
+    let ago = Duration::from(reading).saturating_sub(Duration::from_nanos(monotonic_ns));
+    now.checked_sub(ago).unwrap_or(now)
+}
+
+/// Passes the programs' debug lines on to `tracing`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forward;
+
+impl log::Log for Forward {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        tracing::debug!(target: LOG_TARGET, line = %record.args(), "kernel");
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,245 @@
+//! Putting a generation's rows into the kernel.
+//!
+//! Each table has two maps. The spare ones are brought from what they hold to what is wanted, then
+//! one word, read once by every connect(), is flipped. Before spare maps are touched again every
+//! program that could still read them must have ended: `membarrier(2)` waits for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+};
+use egressd_abi::{Generation, Row, RowKey, lpm_bits};
+
+use crate::{
+    bytes::{self, GenerationBytes, KeyBytes, RowBytes},
+    error::Error,
+};
+
+/// The rows of one generation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KernelTable {
+    /// `{address, port}`.
+    pub exact: BTreeMap<RowKey, Row>,
+    /// Networks: their length in bits and their first address, with a port or with port 0 for any.
+    pub prefixes: BTreeMap<(u8, RowKey), Row>,
+    /// Ports of any address, in host order.
+    pub ports: BTreeMap<u16, Row>,
+    /// Excluded networks with a port, or with port 0 for any.
+    pub excludes: BTreeSet<(u8, RowKey)>,
+    /// The policy is REGISTRY_ONLY.
+    pub deny_unknown: bool,
+}
+
+/// The two generations in the kernel.
+pub(crate) struct Generations {
+    active: Array<MapData, u32>,
+    heads: Array<MapData, GenerationBytes>,
+    slots: [Slot; 2],
+    current: usize,
+}
+
+impl Generations {
+    pub(crate) fn take(bpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            active: take(bpf, "ACTIVE")?,
+            heads: take(bpf, "GENERATIONS")?,
+            slots: [Slot::take(bpf, 0)?, Slot::take(bpf, 1)?],
+            current: 0,
+        })
+    }
+
+    /// Fills the spare maps and makes them the ones in force.
+    ///
+    /// # Errors
+    /// The generation in force stays as it is, whatever goes wrong before the flip.
+    pub(crate) fn publish(&mut self, number: u32, wanted: &KernelTable) -> Result<(), Error> {
+        wait_for_readers();
+        let spare = 1 - self.current;
+        let Some(slot) = self.slots.get_mut(spare) else { return Ok(()) };
+        slot.fill(wanted)?;
+        let head = Generation::new(number).deny_unknown(wanted.deny_unknown).tables(
+            !wanted.prefixes.is_empty(),
+            !wanted.ports.is_empty(),
+            !wanted.excludes.is_empty(),
+        );
+        let index = u32::try_from(spare).unwrap_or(0);
+        self.heads
+            .set(index, bytes::generation(head), 0)
+            .map_err(Error::bpf("writing the head of a generation"))?;
+        self.active.set(0, index, 0).map_err(Error::bpf("flipping the generation"))?;
+        self.current = spare;
+        Ok(())
+    }
+}
+
+/// The maps of one generation, and what they hold.
+#[derive(Debug)]
+struct Slot {
+    exact: HashMap<MapData, KeyBytes, RowBytes>,
+    prefixes: LpmTrie<MapData, KeyBytes, RowBytes>,
+    ports: HashMap<MapData, [u8; 2], RowBytes>,
+    excludes: LpmTrie<MapData, KeyBytes, u32>,
+    held: KernelTable,
+}
+
+impl Slot {
+    fn take(bpf: &mut Ebpf, index: u8) -> Result<Self, Error> {
+        Ok(Self {
+            exact: take(bpf, &format!("EXACT_{index}"))?,
+            prefixes: take(bpf, &format!("PREFIX_{index}"))?,
+            ports: take(bpf, &format!("PORT_{index}"))?,
+            excludes: take(bpf, &format!("EXCLUDE_{index}"))?,
+            held: KernelTable::default(),
+        })
+    }
+
+    fn fill(&mut self, wanted: &KernelTable) -> Result<(), Error> {
+        check_sizes(wanted)?;
+        let Self { exact, prefixes, ports, excludes, held } = self;
+        sync(&mut held.exact, &wanted.exact, |change| match change {
+            Change::Put(key, row) => exact.insert(bytes::key(*key), bytes::row(*row), 0),
+            Change::Remove(key) => exact.remove(&bytes::key(*key)),
+        })
+        .map_err(Error::bpf("writing exact rows"))?;
+        sync(&mut held.prefixes, &wanted.prefixes, |change| match change {
+            Change::Put(key, row) => prefixes.insert(&lpm_key(key), bytes::row(*row), 0),
+            Change::Remove(key) => prefixes.remove(&lpm_key(key)),
+        })
+        .map_err(Error::bpf("writing network rows"))?;
+        sync(&mut held.ports, &wanted.ports, |change| match change {
+            Change::Put(port, row) => ports.insert(port.to_be_bytes(), bytes::row(*row), 0),
+            Change::Remove(port) => ports.remove(&port.to_be_bytes()),
+        })
+        .map_err(Error::bpf("writing port rows"))?;
+        let mut was = held.excludes.iter().map(|key| (*key, ())).collect();
+        let want = wanted.excludes.iter().map(|key| (*key, ())).collect();
+        let result = sync(&mut was, &want, |change| match change {
+            Change::Put(key, ()) => excludes.insert(&lpm_key(key), 1, 0),
+            Change::Remove(key) => excludes.remove(&lpm_key(key)),
+        });
+        held.excludes = was.into_keys().collect();
+        result.map_err(Error::bpf("writing excluded networks"))?;
+        held.deny_unknown = wanted.deny_unknown;
+        Ok(())
+    }
+}
+
+/// One step from what a map holds to what it should hold.
+enum Change<'a, K, V> {
+    Put(&'a K, &'a V),
+    Remove(&'a K),
+}
+
+/// Makes `held`, and through `apply` the map it mirrors, equal to `wanted`. What was done before an
+/// error stays recorded, so that the next attempt goes on from there.
+fn sync<K: Ord + Clone, V: PartialEq + Clone>(
+    held: &mut BTreeMap<K, V>,
+    wanted: &BTreeMap<K, V>,
+    mut apply: impl FnMut(Change<'_, K, V>) -> Result<(), MapError>,
+) -> Result<(), MapError> {
+    let gone: Vec<K> = held.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
+    for key in gone {
+        apply(Change::Remove(&key))?;
+        held.remove(&key);
+    }
+    for (key, value) in wanted {
+        if held.get(key) != Some(value) {
+            apply(Change::Put(key, value))?;
+            held.insert(key.clone(), value.clone());
+        }
+    }
+    Ok(())
+}
+
+/// The limits of the tables, as the eBPF maps are declared.
+fn check_sizes(wanted: &KernelTable) -> Result<(), Error> {
+    let tables = [
+        ("address and port", 65_536, wanted.exact.len()),
+        ("network", 16_384, wanted.prefixes.len()),
+        ("excluded network", 4096, wanted.excludes.len()),
+    ];
+    for (table, limit, wanted) in tables {
+        if wanted > limit as usize {
+            return Err(Error::TableFull { table, limit, wanted });
+        }
+    }
+    Ok(())
+}
+
+fn lpm_key((bits, key): &(u8, RowKey)) -> Key<KeyBytes> {
+    Key::new(lpm_bits(*bits), bytes::key(*key))
+}
+
+/// A map by its name, as the type it must have; a wrong size of key or value is an error here.
+pub(crate) fn take<M>(bpf: &mut Ebpf, name: &str) -> Result<M, Error>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = bpf.take_map(name).ok_or_else(|| Error::missing(name))?;
+    map.try_into().map_err(Error::bpf(format!("opening the map {name}")))
+}
+
+/// Waits until every program that began before now has ended.
+fn wait_for_readers() {
+    // MEMBARRIER_CMD_GLOBAL is synchronize_rcu() (kernel/sched/membarrier.c), and programs run
+    // inside an RCU read section.
+    if !membarrier() {
+        // Without the system call: far longer than a program can take.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[expect(unsafe_code, reason = "membarrier has no safe wrapper")]
+fn membarrier() -> bool {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes two numbers and touches no memory of ours.
+    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sync_does_only_what_is_needed() {
+        let mut held = BTreeMap::from([(1, 'a'), (2, 'b'), (3, 'c')]);
+        let wanted = BTreeMap::from([(2, 'b'), (3, 'x'), (4, 'd')]);
+        let mut done = Vec::new();
+        sync(&mut held, &wanted, |change| {
+            done.push(match change {
+                Change::Put(key, value) => format!("+{key}{value}"),
+                Change::Remove(key) => format!("-{key}"),
+            });
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(done, ["-1", "+3x", "+4d"]);
+        assert_eq!(held, wanted);
+    }
+
+    #[test]
+    fn an_error_leaves_a_true_record() {
+        let mut held = BTreeMap::new();
+        let wanted = BTreeMap::from([(1, 'a'), (2, 'b')]);
+        let result = sync(&mut held, &wanted, |change| match change {
+            Change::Put(2, _) => Err(MapError::ElementNotFound),
+            Change::Put(..) | Change::Remove(_) => Ok(()),
+        });
+        assert!(result.is_err());
+        assert_eq!(held, BTreeMap::from([(1, 'a')]));
+    }
+
+    #[test]
+    fn oversize_is_named() {
+        let row = Row::new(egressd_abi::RowVerdict::Proxy, 0);
+        let mut table = KernelTable::default();
+        for i in 0..=65_536_u32 {
+            let ip = std::net::Ipv4Addr::from(i);
+            table.exact.insert(RowKey::new(ip.into(), 1), row);
+        }
+        let text = check_sizes(&table).unwrap_err().to_string();
+        assert!(text.contains("at most 65536 rows, and 65537 are wanted"), "{text}");
+    }
+}

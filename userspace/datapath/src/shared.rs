@@ -1,0 +1,65 @@
+//! The map that all instances on a host share.
+//!
+//! `EGRESSD_REWRIT` tells a capture program that another instance has already turned this connect()
+//! to its proxy. aya can put an existing map in place of a new one only through a pin, so where an
+//! instance runs already the object is loaded on a thread with a mount namespace and a bpffs of its
+//! own: the pin is seen by nobody and goes with the thread.
+
+use std::{io, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, loaded_maps},
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
+use crate::error::Error;
+
+/// The name of the shared map; the kernel keeps fifteen characters.
+pub(crate) const MAP: &str = "EGRESSD_REWRIT";
+const MOUNT_POINT: &str = "/sys/fs/bpf";
+const PIN: &str = "/sys/fs/bpf/egressd_rewritten";
+
+/// Loads the object, with the shared map of an instance that runs if there is one.
+pub(crate) fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf, Error> {
+    let Some(id) = existing() else {
+        return loader.load(object).map_err(Error::bpf("loading the eBPF object"));
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("egressd-load".to_owned());
+        let work = move || {
+            private_bpffs().map_err(Error::io("mounting a private bpffs"))?;
+            let map = MapData::from_id(id).map_err(Error::bpf("opening the shared map"))?;
+            map.pin(Path::new(PIN)).map_err(Error::bpf("lending the shared map to the loader"))?;
+            loader
+                .map_pin_path(MAP, Path::new(PIN))
+                .load(object)
+                .map_err(Error::bpf("loading the eBPF object beside another instance"))
+        };
+        let handle = thread.spawn_scoped(scope, work).map_err(Error::io("starting a thread"))?;
+        handle.join().unwrap_or_else(|_panic| {
+            let source = io::Error::other("the loading thread panicked").into();
+            Err(Error::Bpf { what: "loading the eBPF object".to_owned(), source })
+        })
+    })
+}
+
+fn existing() -> Option<u32> {
+    loaded_maps()
+        .filter_map(Result::ok)
+        .find(|info| info.name_as_str() == Some(MAP))
+        .map(|info| info.id())
+}
+
+/// Gives the calling thread a mount namespace with an empty bpffs at the usual place.
+fn private_bpffs() -> io::Result<()> {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), none)?;
+    Ok(())
+}
