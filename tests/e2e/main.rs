@@ -1,0 +1,6 @@
+//! End-to-end tests of the daemon: real binary, real clients, a namespace and a cgroup each.
+//!
+//! They need root and fail without it. Run them with `cargo xtask test e2e [FILTER]`, which builds
+//! the daemon first.
+
+mod surroundings;

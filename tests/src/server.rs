@@ -1,0 +1,9 @@
+//! Servers: small ones inside this process, and real ones that people run.
+
+mod behaviour;
+mod inside;
+mod outside;
+
+pub use behaviour::Behaviour;
+pub use inside::Servers;
+pub use outside::{HttpServer, Nginx, TlsServer};
