@@ -1,0 +1,76 @@
+//! The system calls that need more than the libraries offer, and the one place with `unsafe`.
+
+use std::{
+    io,
+    mem::size_of_val,
+    net::{SocketAddr, TcpListener},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
+use tokio::io::unix::AsyncFd;
+
+use crate::addrs::ClientAddr;
+
+/// A connection as accept4() returns it: non-blocking and close-on-exec.
+pub(crate) struct Accepted {
+    /// Our end.
+    pub(crate) socket: OwnedFd,
+    /// The application's end.
+    pub(crate) client: ClientAddr,
+}
+
+/// Hands a socket to this thread's reactor.
+///
+/// # Errors
+/// The reactor could not take it (out of memory or watches); the socket is closed.
+pub(crate) fn watch<T: Owning>(socket: T) -> io::Result<AsyncFd<T>> {
+    #[expect(unsafe_code, reason = "the reactor cannot know that the descriptor stays open")]
+    // SAFETY: `Owning` types own one descriptor, which stays open and the same until they drop.
+    let watched = unsafe { AsyncFd::register(socket) };
+    Ok(watched?)
+}
+
+/// A type that owns one descriptor, open and unchanged until it is dropped.
+pub(crate) trait Owning: AsRawFd {}
+
+impl Owning for OwnedFd {}
+impl Owning for TcpListener {}
+
+/// Accepts one connection; `WouldBlock` when none waits.
+pub(crate) fn accept(listener: impl AsFd) -> io::Result<Accepted> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, peer) = acceptfrom_with(listener, flags)?;
+    let client = peer
+        .as_ref()
+        .and_then(socket_addr)
+        .ok_or_else(|| io::Error::other("accept4 gave no IP address"))?;
+    Ok(Accepted { socket, client: ClientAddr(client) })
+}
+
+/// The local end of a connected socket; `None` where it has no IP address (a Unix socket).
+pub(super) fn local_addr(socket: impl AsFd) -> Option<SocketAddr> {
+    rustix::net::getsockname(socket).ok().as_ref().and_then(socket_addr)
+}
+
+/// Lets a socket that is bound to an address choose its port at connect(), when the remote end is
+/// known: the same source port can then serve several destinations.
+pub(super) fn set_bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    #[expect(unsafe_code, reason = "no library offers IP_BIND_ADDRESS_NO_PORT")]
+    // SAFETY: the descriptor is open for the call, and the pointer and length are those of `on`.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn socket_addr(addr: &SocketAddrAny) -> Option<SocketAddr> {
+    SocketAddr::try_from(addr.clone()).ok()
+}

@@ -1,0 +1,227 @@
+//! A connected socket on this thread's reactor.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt},
+};
+use tokio::io::unix::AsyncFd;
+
+use super::linux;
+use crate::addrs::LocalAddr;
+
+/// A connected, non-blocking stream socket, TCP or Unix.
+///
+/// Dropped, it is *reset*, so that a peer never takes a flow that broke off for one that ended;
+/// [`Stream::close`] ends it in order.
+///
+/// Calls go to the kernel first and to the reactor only when the kernel has nothing: on a new
+/// socket that saves a turn of the event loop.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    fd: AsyncFd<OwnedFd>,
+    /// No read has come back empty-handed yet, so the reactor need not be asked before one.
+    fresh: bool,
+    /// The last write found the send buffer full: ask the reactor before the next one.
+    full: bool,
+    orderly: bool,
+}
+
+/// What a look at the received bytes found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// The first so many bytes of the buffer are filled; more than at the last look.
+    Bytes(usize),
+    /// The peer has sent all it will: the first so many bytes of the buffer are filled.
+    End(usize),
+}
+
+impl Stream {
+    /// Takes over a connected, non-blocking socket.
+    ///
+    /// # Errors
+    /// The reactor could not take it (out of memory or watches).
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { fd: linux::watch(fd)?, fresh: true, full: false, orderly: false })
+    }
+
+    /// Reads up to `buf.len()` bytes; 0 means that the peer sends no more.
+    pub(crate) fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read_with(cx, |fd| {
+            let (read, _) = recv(fd, &mut *buf, RecvFlags::empty())?;
+            // A short read has emptied the socket; whatever comes later is a new event.
+            Ok((read, read < buf.len()))
+        })
+    }
+
+    /// Runs `read`, which takes bytes from the socket and says how many, and whether that emptied
+    /// it for certain, once the socket is readable.
+    pub(crate) fn poll_read_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(BorrowedFd<'_>) -> Result<(usize, bool), Errno>,
+    ) -> Poll<io::Result<usize>> {
+        if self.fresh {
+            match retrying(|| read(self.fd.as_fd())) {
+                Err(Errno::AGAIN) => self.fresh = false,
+                Err(error) => return Poll::Ready(Err(error.into())),
+                Ok((taken, emptied)) => {
+                    self.fresh = !emptied;
+                    return Poll::Ready(Ok(taken));
+                }
+            }
+        }
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            match retrying(|| read(ready.get_inner().as_fd())) {
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(error) => return Poll::Ready(Err(error.into())),
+                Ok((taken, emptied)) => {
+                    if emptied {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(taken));
+                }
+            }
+        }
+    }
+
+    /// Looks at the received bytes without taking them, until there are more than `known`.
+    pub(crate) fn poll_peek(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        known: usize,
+    ) -> Poll<io::Result<Seen>> {
+        let mut peek = |fd: BorrowedFd<'_>| match retrying(|| recv(fd, &mut *buf, RecvFlags::PEEK))
+        {
+            Ok((0, _)) => Ok(Some(Seen::End(0))),
+            Ok((seen, _)) if seen > known => Ok(Some(Seen::Bytes(seen))),
+            Ok(_) | Err(Errno::AGAIN) => Ok(None),
+            Err(error) => Err(io::Error::from(error)),
+        };
+        if self.fresh {
+            if let Some(seen) = peek(self.fd.as_fd())? {
+                return Poll::Ready(Ok(seen));
+            }
+            self.fresh = false;
+        }
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            if let Some(seen) = peek(ready.get_inner().as_fd())? {
+                return Poll::Ready(Ok(seen));
+            }
+            if ready.ready().is_read_closed() {
+                return Poll::Ready(Ok(Seen::End(known)));
+            }
+            ready.clear_ready();
+        }
+    }
+
+    /// Writes some of `buf`.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |fd| send(fd, buf, SendFlags::NOSIGNAL))
+    }
+
+    /// Runs `write`, which gives bytes to the socket and says how many, once it takes some.
+    pub(crate) fn poll_write_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.full {
+            match retrying(|| write(self.fd.as_fd())) {
+                Err(Errno::AGAIN) => self.full = true,
+                done => return Poll::Ready(done.map_err(io::Error::from)),
+            }
+        }
+        loop {
+            let mut ready = ready!(self.fd.poll_write_ready(cx))?;
+            match retrying(|| write(ready.get_inner().as_fd())) {
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                done => {
+                    self.full = false;
+                    return Poll::Ready(done.map_err(io::Error::from));
+                }
+            }
+        }
+    }
+
+    /// Waits until a connect() in progress is over.
+    pub(super) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _writable = ready!(self.fd.poll_write_ready(cx))?;
+        Poll::Ready(self.take_error().map_or(Ok(()), Err))
+    }
+
+    /// Waits for the peer's reset while nothing is read from it; never ready otherwise.
+    ///
+    /// Forgets that the socket is writable, which nobody relies on: writes are tried first.
+    pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            let mut ready = match ready!(self.fd.poll_write_ready(cx)) {
+                Ok(ready) => ready,
+                Err(error) => return Poll::Ready(error),
+            };
+            if ready.ready().is_write_closed() {
+                // Without an error both sides have said goodbye, and there is nothing to wait for.
+                return self.take_error().map_or(Poll::Pending, Poll::Ready);
+            }
+            ready.clear_ready();
+        }
+    }
+
+    /// Tells the peer that no more bytes follow.
+    pub(crate) fn shutdown_write(&self) {
+        // The one error possible is that the peer has gone, and reading tells that better.
+        drop(shutdown(&self.fd, Shutdown::Write));
+    }
+
+    /// Closes in order: what was written still arrives, then the end.
+    pub(crate) fn close(mut self) {
+        self.orderly = true;
+    }
+
+    /// Our end's address; `None` for a Unix socket.
+    pub(crate) fn local_addr(&self) -> Option<LocalAddr> {
+        linux::local_addr(&self.fd).map(LocalAddr)
+    }
+
+    fn take_error(&self) -> Option<io::Error> {
+        match sockopt::socket_error(&self.fd) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) | Err(error) => Some(error.into()),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.orderly {
+            // On a Unix socket this has no effect: there a close is all there is.
+            drop(sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO)));
+        }
+    }
+}
+
+fn retrying<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}
