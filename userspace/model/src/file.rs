@@ -1,0 +1,115 @@
+//! One text: its documents, each with its findings and its resource.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::document::{self, Document};
+use crate::yaml::{self, Chunk, MAX_TEXT};
+use crate::{Diagnostic, Severity, Span, Verdict};
+
+/// Everything that is known about one file. Keep it, and parse again only the files that change.
+#[derive(Clone, Debug, Default)]
+pub struct ParsedFile {
+    path: Arc<str>,
+    documents: Vec<Document>,
+}
+
+impl ParsedFile {
+    /// The file as the caller named it.
+    pub fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+
+    /// Its documents in order; the items of a `List` count as documents of their own.
+    pub fn documents(&self) -> &[Document] {
+        &self.documents
+    }
+
+    /// All findings in the order of documents.
+    pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.documents.iter().flat_map(|document| &document.diagnostics)
+    }
+
+    /// The worst verdict of its documents.
+    pub fn verdict(&self) -> Verdict {
+        Verdict::of(self.diagnostics())
+    }
+}
+
+/// Reads a text. Never fails and never panics: what is wrong is in the documents' findings.
+pub fn parse(path: &str, text: &str) -> ParsedFile {
+    let path: Arc<str> = Arc::from(path);
+    if text.len() > MAX_TEXT {
+        let message = format!("larger than {MAX_TEXT} bytes");
+        let documents = vec![unreadable(&path, "file-too-large", Span::default(), message, None)];
+        return ParsedFile { path, documents };
+    }
+    let mut documents = Vec::new();
+    for chunk in yaml::chunks(text) {
+        parse_chunk(&path, chunk, &mut documents);
+    }
+    ParsedFile { path, documents }
+}
+
+/// Reads bytes: UTF-8, with or without a byte order mark.
+pub fn parse_bytes(path: &str, bytes: &[u8]) -> ParsedFile {
+    match text_of(bytes) {
+        Ok(text) => parse(path, text),
+        Err(error) => {
+            let path: Arc<str> = Arc::from(path);
+            let line =
+                bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+            let at = u32::try_from(error.valid_up_to()).unwrap_or(u32::MAX);
+            let line = u32::try_from(line).unwrap_or(u32::MAX);
+            let span = Span { line, column: 1, start: at, end: at };
+            let help = Some("save the file as UTF-8".to_owned());
+            let documents = vec![unreadable(&path, "not-utf8", span, error.to_string(), help)];
+            ParsedFile { path, documents }
+        }
+    }
+}
+
+fn text_of(bytes: &[u8]) -> Result<&str, std::str::Utf8Error> {
+    std::str::from_utf8(bytes)
+}
+
+fn parse_chunk(path: &Arc<str>, chunk: Chunk<'_>, documents: &mut Vec<Document>) {
+    // The parser takes a byte order mark for content; a space in its place keeps every position.
+    let text = match chunk.text.strip_prefix('\u{feff}') {
+        Some(rest) => Cow::Owned(rest.to_owned()),
+        None => Cow::Borrowed(chunk.text),
+    };
+    let mark = u32::from(matches!(text, Cow::Owned(_))) * 3;
+    let chunk = Chunk { text: &text, line: chunk.line, offset: chunk.offset + mark };
+    let (nodes, duplicates, error) = yaml::read(chunk);
+    for (index, node) in nodes.iter().enumerate().filter(|(_, node)| !node.is_null()) {
+        let own: Vec<_> =
+            duplicates.iter().filter(|duplicate| duplicate.document == index).collect();
+        document::read(path, node, &own, documents);
+    }
+    if let Some(error) = error {
+        documents.push(match document::first_unindented_line(chunk) {
+            Some(diagnosis) => diagnosis.into_document(path),
+            None => unreadable(path, "syntax", error.span, error.message, error.help),
+        });
+    }
+}
+
+fn unreadable(
+    path: &Arc<str>,
+    code: &'static str,
+    span: Span,
+    message: String,
+    help: Option<String>,
+) -> Document {
+    let (severity, field) = (Severity::Error, String::new());
+    Document::unreadable(Diagnostic {
+        severity,
+        code,
+        path: Arc::clone(path),
+        span,
+        field,
+        message,
+        help,
+    })
+}

@@ -1,0 +1,79 @@
+//! What every resource has: a name, a namespace, labels, an age and a place.
+
+use std::cmp::Ordering;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::Span;
+use crate::value::{Labels, Timestamp};
+
+/// Metadata of one resource.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meta {
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// `metadata.namespace`; `default` when absent.
+    pub namespace: Arc<str>,
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `metadata.annotations`.
+    pub annotations: Labels,
+    /// `metadata.creationTimestamp`. Absent in most files: see [`Meta::cmp_age`].
+    pub creation: Option<Timestamp>,
+    /// The file it came from, as the caller named it.
+    pub path: Arc<str>,
+    /// The place of `metadata.name` in that file.
+    pub span: Span,
+}
+
+/// Namespace and name: what identifies a resource within its kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl Meta {
+    /// Namespace and name.
+    pub fn key(&self) -> Key {
+        Key { namespace: Arc::clone(&self.namespace), name: Arc::clone(&self.name) }
+    }
+
+    /// Oldest first (semantics.md §9.3): by creation time, ties by name and then namespace. Resources without
+    /// a time count as older than all with one and are ordered by namespace, then name. Never by file or mtime.
+    pub fn cmp_age(&self, other: &Self) -> Ordering {
+        match (self.creation, other.creation) {
+            (Some(a), Some(b)) => a
+                .cmp(&b)
+                .then_with(|| (&self.name, &self.namespace).cmp(&(&other.name, &other.namespace))),
+            (Some(_), None) => Ordering::Greater,
+            (None, Some(_)) => Ordering::Less,
+            (None, None) => (&self.namespace, &self.name).cmp(&(&other.namespace, &other.name)),
+        }
+    }
+}
+
+/// A resource: metadata and the typed `spec`, to which it dereferences.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resource<T> {
+    /// Name, namespace, labels, age, place.
+    pub meta: Meta,
+    /// The API type.
+    pub spec: T,
+}
+
+impl<T> Deref for Resource<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.spec
+    }
+}
