@@ -3,4 +3,14 @@
 //! They need root and fail without it. Run them with `cargo xtask test e2e [FILTER]`, which builds
 //! the daemon first.
 
+mod clients;
+mod families;
+mod lifecycle;
+mod policy;
+mod pressure;
+mod programs;
+mod refusals;
+mod relay;
+mod services;
+mod sockets;
 mod surroundings;

@@ -7,6 +7,8 @@ use egressd_tests::{
     cgroup2_root,
 };
 
+use crate::clients;
+
 #[test]
 fn an_address_of_no_server_is_unreachable() {
     let node = Node::new();
@@ -60,4 +62,48 @@ fn a_cgroup_starts_with_its_process_and_ends_with_its_guard() {
     let _sleeper = node.app(["sleep", "600"]).start();
     drop(node);
     assert!(!path.exists());
+}
+
+/// What the unusual clients print is theirs, not capture's.
+#[test]
+fn unusual_clients_work_without_capture() {
+    let node = Node::new();
+    for netns in [&node.netns, &node.world] {
+        netns.sysctl("ipv4/tcp_fastopen", "1543");
+    }
+    let list = [WORLD_V4[0].to_owned(), format!("[{}]", WORLD_V6[0])];
+    let list = list.map(|address| (format!("{address}:9000"), Behaviour::named("there")));
+    let _servers = Servers::tcp(&node.world, list);
+    let options: [&[&str]; 7] = [
+        &[],
+        &["--non-blocking"],
+        &["--bind", "0.0.0.0,4711"],
+        &["--device", "up0"],
+        &["--fast-open", "sendto"],
+        &["--fast-open", "connect"],
+        &["--mptcp"],
+    ];
+    for options in options {
+        let printed = clients::dial(&node, WORLD_V4[0], 9000, options).run().text();
+        assert_eq!(clients::said(&printed, "first"), "there", "{options:?}: {printed}");
+        assert_eq!(clients::said(&printed, "echo"), "ping", "{options:?}: {printed}");
+    }
+    for (address, options) in [(WORLD_V6[0], "--v6-only"), ("::ffff:10.77.0.2", "--non-blocking")] {
+        let printed = clients::dial(&node, address, 9000, &[options]).run().text();
+        assert_eq!(clients::said(&printed, "first"), "there", "{address}: {printed}");
+    }
+    let printed = clients::io_uring(&node, WORLD_V4[0], 9000).run().text();
+    assert_eq!(clients::said(&printed, "first"), "there", "{printed}");
+    assert_eq!(clients::said(&printed, "peer"), format!("{} 9000", WORLD_V4[0]));
+}
+
+#[test]
+fn many_connections_work_without_capture() {
+    let node = Node::new();
+    let at = format!("{}:9000", WORLD_V4[0]);
+    let _servers = Servers::one(&node.world, &at, Behaviour::named("there"));
+    let printed = clients::hold(&node, 500, &[&at.replace(':', ",")]).run().text();
+    assert_eq!(clients::said(&printed, "held"), "500", "{printed}");
+    let printed = clients::storm(&node, 4, 50, &[(at, "there".to_owned())]).run().text();
+    assert_eq!(printed, "wrong 0 failed 0 of 200");
 }

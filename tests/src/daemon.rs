@@ -229,7 +229,7 @@ fn is_ready(line: &str) -> bool {
 }
 
 /// The binary under test: `EGRESSD_BIN`, or what cargo built beside the tests.
-pub(crate) fn egressd() -> PathBuf {
+pub fn egressd() -> PathBuf {
     let path = env::var_os("EGRESSD_BIN").map_or_else(beside, PathBuf::from);
     assert!(path.is_file(), "{}: not there; run `cargo xtask test e2e`", path.display());
     path

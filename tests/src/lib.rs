@@ -24,7 +24,7 @@ mod wait;
 
 pub use access::AccessLine;
 pub use cgroup::Cgroup;
-pub use daemon::{Daemon, DaemonBuilder};
+pub use daemon::{Daemon, DaemonBuilder, egressd};
 pub use mounts::cgroup2_root;
 pub use netns::Netns;
 pub use node::{NODE_V4, NODE_V6, Node, WORLD_V4, WORLD_V6};

@@ -1,0 +1,116 @@
+//! Many connections at once, and tables that are full.
+
+use egressd_tests::{Behaviour, Node, Servers, WORLD_V4};
+
+use crate::{
+    clients::{dial, hold, said, storm},
+    services,
+};
+
+const PORT: u16 = 27018;
+
+#[test]
+fn a_storm_reaches_no_wrong_destination() {
+    const SERVICES: u16 = 200;
+    let node = Node::new();
+    let name = |index: u16| format!("s{index}");
+    let endpoint = |index: u16| format!("{}:{}", WORLD_V4[0], 10_000 + index);
+    let list = (0..SERVICES).map(|index| (endpoint(index), Behaviour::Named(name(index))));
+    let _servers = Servers::tcp(&node.world, list);
+    let mut daemon = node.daemon();
+    let mut targets = Vec::new();
+    for index in 0..SERVICES {
+        let address = format!("203.0.113.{}", index + 1);
+        daemon =
+            daemon.resource(services::tcp(&name(index), &[&address], PORT, &[&endpoint(index)]));
+        targets.push((format!("{address}:{PORT}"), name(index)));
+    }
+    let daemon = daemon.start();
+    let done = storm(&node, 8, 250, &targets).run();
+    assert_eq!(done.stdout.trim(), "wrong 0 failed 0 of 2000", "{}", done.stderr);
+    let records = daemon.wait_records(2000);
+    for record in records {
+        let host = record.upstream_host.rsplit_once(':').unwrap().1;
+        let index: u16 = host.parse::<u16>().unwrap() - 10_000;
+        let cluster = format!("outbound|{PORT}||{}.example", name(index));
+        let dialled = format!("203.0.113.{}:{PORT}", index + 1);
+        assert_eq!(record.decision(), ("-", cluster.as_str(), dialled.as_str()));
+    }
+    daemon.wait_number("/handoffs", 0);
+    daemon.wait_number("/flows", 0);
+    assert_eq!(daemon.number("/counters/captured"), 2000);
+    assert_eq!(daemon.number("/counters/handoff_miss"), 0);
+}
+
+/// A source address has only as many connections to one target as it has ports. With 50 ports, as
+/// here, one target for all services would do for 50 connections; there are 16.
+#[track_caller]
+fn more_than_ports(addresses: &[&str]) {
+    let node = Node::new();
+    node.netns.sysctl("ipv4/ip_local_port_range", "40000 40049");
+    let builder = node.daemon();
+    // A Unix socket, so that the proxy's own connections need no ports.
+    let socket = builder.folder().join("socket");
+    let _servers = Servers::unix(&socket, Behaviour::named("held"));
+    let endpoint = format!("unix://{}", socket.display());
+    let daemon = builder.resource(services::tcp("one", addresses, PORT, &[&endpoint])).start();
+    let targets: Vec<_> = addresses.iter().map(|address| format!("{address},{PORT}")).collect();
+    let targets: Vec<_> = targets.iter().map(String::as_str).collect();
+    let printed = hold(&node, 400, &targets).run().text();
+    assert_eq!(said(&printed, "held"), "400", "{printed}\n{}", daemon.log());
+    daemon.wait_records(400);
+    daemon.wait_number("/handoffs", 0);
+}
+
+#[test]
+fn more_connections_than_ports() {
+    more_than_ports(&["192.0.2.10", "192.0.2.11", "192.0.2.12"]);
+}
+
+#[test]
+fn more_connections_than_ports_to_one_address() {
+    more_than_ports(&["192.0.2.10"]);
+}
+
+#[test]
+fn more_connections_than_ports_by_ipv6() {
+    more_than_ports(&["2001:db8::10", "2001:db8::11"]);
+}
+
+/// Opens connections without waiting for them until there are 20,000 under way, which is more than
+/// the table of hand-offs holds; then lets go of them.
+const FLOOD: &str = r#"
+import errno, resource, socket, sys
+count = 20000
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
+held, codes = [], {}
+for number in range(count):
+    sock = socket.socket()
+    sock.setblocking(False)
+    code = errno.errorcode.get(sock.connect_ex(("192.0.2.10", 27018)), "connected")
+    codes[code] = codes.get(code, 0) + 1
+    held.append(sock)
+print(sorted(codes), flush=True)
+sys.stdin.read()
+"#;
+
+#[test]
+fn a_full_table_lets_nothing_past() {
+    let node = Node::new();
+    // Queues of one connection each, and a daemon that does not accept: handshakes stay open.
+    node.netns.sysctl("core/somaxconn", "1");
+    let endpoint = format!("{}:9000", WORLD_V4[0]);
+    let servers = Servers::one(&node.world, &endpoint, Behaviour::named("one"));
+    let service = services::tcp("one", &["192.0.2.10"], PORT, &[&endpoint]);
+    let daemon = node.daemon().resource(service).start();
+    daemon.signal(nix::sys::signal::Signal::SIGSTOP);
+    let printed = node.python(FLOOD).run().text();
+    // Every one was turned to us: past us there is no route, and the error would be ENETUNREACH.
+    assert_eq!(printed, "['EINPROGRESS']", "{printed}");
+    daemon.signal(nix::sys::signal::Signal::SIGCONT);
+    // What the table held is taken back when its socket is closed.
+    daemon.wait_number("/handoffs", 0);
+    let printed = dial(&node, "192.0.2.10", PORT, &[]).run().text();
+    assert_eq!(said(&printed, "first"), "one", "{printed}\n{}", daemon.log());
+    drop(servers);
+}
