@@ -3,34 +3,33 @@
 use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use egressd_abi::{
-    Config, Counter, Deny, EVENT_DENIED, EVENT_NEW_NETNS, Endpoint, Errno, Facts, Leave, Matched,
-    Original, REASON_DIRECT_DIAL, REASON_NO_PATH, REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION,
-    REASON_UNMARKED, Row, Verdict, classify, decide, needs_listener,
+    Class, Config, Counter, Deny, EVENT_DENIED, EVENT_NEW_NETNS, Endpoint, Errno, Facts, Leave,
+    Matched, Original, REASON_DIRECT_DIAL, REASON_NO_PATH, REASON_PROXY_DOWN,
+    REASON_UNKNOWN_DESTINATION, REASON_UNMARKED, SocketState, Verdict, classify, decide,
+    needs_listener,
 };
 
 use crate::{
-    ALLOW, REFUSE, context, handoff, listener,
+    ALLOW, REFUSE,
+    context::{self, Family},
+    dns, handoff, listener,
     maps::{CONFIG, EGRESSD_REWRIT, SOCKETS},
     report,
     rows::{self, Snapshot},
     storage,
 };
 
-/// The family of the connecting socket, which decides how its address is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    /// AF_INET.
-    V4,
-    /// AF_INET6; the destination may still be IPv4-mapped.
-    V6,
-}
-
 /// One connect() of any socket: whether it may go on, perhaps elsewhere.
 #[inline(always)]
-pub(crate) fn connect(ctx: &SockAddrContext, to: Endpoint, family: Family) -> i32 {
+pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
+    if context::is_udp(ctx) {
+        dns::turn(ctx, dns::Call::Connect, family);
+        return ALLOW;
+    }
     if !context::is_tcp(ctx) {
         return ALLOW;
     }
+    let to = context::address(ctx, family);
     let sk = context::sock_addr_socket(ctx);
     let Some(config) = CONFIG.get(0) else {
         return ALLOW;
@@ -39,27 +38,28 @@ pub(crate) fn connect(ctx: &SockAddrContext, to: Endpoint, family: Family) -> i3
         return ALLOW;
     }
     let snapshot = Snapshot::current();
-    let mut facts = gather(ctx, sk, &to, config, &snapshot);
-    let mut spread = None;
-    if needs_listener(&facts) {
-        spread = if to.is_v4() {
-            listener::choose_v4(ctx, config)
-        } else {
-            listener::choose_v6(ctx, config)
-        };
-        facts.listener = spread.is_some();
+    if dns::captures(ctx, &to, config, dns::Transport::Tcp) {
+        let original = who(ctx, &to, &snapshot, 0);
+        let target = dns::tcp_target(config, &to);
+        return proxy(ctx, sk, original, &target, SocketState::NO_HANDOFF, family);
     }
-    match (decide(&facts), spread) {
-        (Verdict::Leave(why), _) => leave(ctx, sk, &to, why),
-        (Verdict::Deny(why, errno), _) => deny(ctx, sk, &to, &snapshot, why, errno),
-        (Verdict::Proxy(row), Some((target, index))) => {
+    let mut facts = gather(ctx, sk, &to, config, &snapshot);
+    let v4 = family == Family::V4 || to.is_v4();
+    let mut index = listener::NOBODY;
+    if needs_listener(&facts) {
+        index = listener::choose(ctx, config, v4);
+        facts.listener = index != listener::NOBODY;
+    }
+    match decide(&facts) {
+        Verdict::Leave(why) => leave(ctx, sk, &to, why),
+        Verdict::Deny(why, errno) => deny(ctx, sk, &to, &snapshot, why, errno),
+        Verdict::Proxy(row) => {
             let original = who(ctx, &to, &snapshot, row.service());
+            let target = listener::spread(config, index, v4);
             proxy(ctx, sk, original, &target, index, family)
         }
-        // No generation holds direct rows, and Proxy is only decided with a listener.
-        (Verdict::Proxy(_) | Verdict::Direct(_), _) => {
-            deny(ctx, sk, &to, &snapshot, Deny::NoPath, Errno::Unreachable)
-        }
+        // No generation holds direct rows.
+        Verdict::Direct(_) => deny(ctx, sk, &to, &snapshot, Deny::NoPath, Errno::Unreachable),
     }
 }
 
@@ -71,17 +71,19 @@ fn gather(
     config: &Config,
     snapshot: &Snapshot,
 ) -> Facts {
-    let own_cgroup = current_cgroup() == config.own_cgroup;
-    let row: Option<(Matched, Row)> = snapshot.row(to);
-    let policy_decides = row.is_none() && snapshot.head.denies_unknown();
-    let own_matters = policy_decides || matches!(row, Some((Matched::Port, _)));
+    let own_cgroup = report::current_cgroup() == config.own_cgroup;
+    let (matched, row) = snapshot.row(to);
+    let policy_decides = matched == Matched::Nothing && snapshot.head.denies_unknown();
+    let own_matters = policy_decides || matched == Matched::Port;
+    let class = classify(to, config);
     Facts {
-        class: classify(to, config),
+        class,
         socket: context::socket_facts(sk, own_cgroup, config.mark),
+        matched,
         row,
         excluded: snapshot.excludes(to),
         own_address: own_matters && rows::is_own_address(report::netns(ctx), to),
-        rewritten: storage::get(&EGRESSD_REWRIT, sk.cast()).is_some(),
+        rewritten: class == Class::Spread && storage::get(&EGRESSD_REWRIT, sk.cast()).is_some(),
         listener: false,
         denies_unknown: snapshot.head.denies_unknown(),
         rejects_on_down: config.rejects_on_down(),
@@ -90,19 +92,20 @@ fn gather(
 
 #[inline(always)]
 fn leave(ctx: &SockAddrContext, sk: *mut bpf_sock, to: &Endpoint, why: Leave) -> i32 {
-    forget(sk);
+    let stale = forget(sk);
+    // The mark of a connect() that another instance has turned is that instance's own.
+    if stale && why != Leave::Rewritten {
+        storage::delete(&EGRESSD_REWRIT, sk.cast());
+    }
     match why {
-        // Another instance has turned this connect() to its proxy; the mark is its own.
-        Leave::Rewritten => return ALLOW,
         Leave::Unknown => report::count(Counter::Unknown),
         Leave::BoundDevice => report::count(Counter::BoundDevice),
         Leave::ProxyDown => {
             report::count(Counter::PassedProxyDown);
             announce_netns(ctx, to);
         }
-        Leave::Ours | Leave::Local | Leave::Excluded => {}
+        Leave::Ours | Leave::Rewritten | Leave::Local | Leave::Excluded => {}
     }
-    storage::delete(&EGRESSD_REWRIT, sk.cast());
     ALLOW
 }
 
@@ -115,8 +118,9 @@ fn deny(
     why: Deny,
     errno: Errno,
 ) -> i32 {
-    forget(sk);
-    storage::delete(&EGRESSD_REWRIT, sk.cast());
+    if forget(sk) {
+        storage::delete(&EGRESSD_REWRIT, sk.cast());
+    }
     let (reason, counter) = match why {
         Deny::Unmarked => (REASON_UNMARKED, Counter::Unmarked),
         Deny::DirectDial => (REASON_DIRECT_DIAL, Counter::DirectDial),
@@ -154,22 +158,20 @@ fn proxy(
     state.spread = index;
     *mark = 1;
     report::count(Counter::Captured);
-    if family == Family::V4 {
-        context::rewrite_v4(ctx, target);
-    } else {
-        context::rewrite_v6(ctx, target);
-    }
+    context::rewrite(ctx, target, family);
     ALLOW
 }
 
 /// Takes away what an earlier connect() of the socket left on it, so that neither getpeername() nor
-/// the proxy is told of a destination that was given up.
+/// the proxy is told of a destination that was given up. Says whether there was anything.
 #[inline(always)]
-fn forget(sk: *mut bpf_sock) {
-    if let Some(state) = storage::get(&SOCKETS, sk.cast()) {
-        handoff::reap(state);
-        storage::delete(&SOCKETS, sk.cast());
-    }
+fn forget(sk: *mut bpf_sock) -> bool {
+    let Some(state) = storage::get(&SOCKETS, sk.cast()) else {
+        return false;
+    };
+    handoff::reap(state);
+    storage::delete(&SOCKETS, sk.cast());
+    true
 }
 
 /// Tells the daemon, rarely, that somebody connects where nothing of ours listens.
@@ -198,18 +200,11 @@ fn identity(ctx: &SockAddrContext, mut original: Original) -> Original {
     };
     original.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     original.uid = bpf_get_current_uid_gid() as u32;
-    original.cgroup = current_cgroup();
+    original.cgroup = report::current_cgroup();
     original.netns = report::netns(ctx);
     // SAFETY: the helper takes the context of any sock_addr program.
     original.cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
     original
-}
-
-#[inline(always)]
-#[expect(unsafe_code, reason = "helpers are raw")]
-fn current_cgroup() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { aya_ebpf::helpers::generated::bpf_get_current_cgroup_id() }
 }
 
 #[inline(always)]

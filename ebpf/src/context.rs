@@ -14,9 +14,21 @@ use core::ptr::{addr_of, addr_of_mut};
 use egressd_abi::{Endpoint, Socket};
 
 const SOCK_STREAM: u32 = 1;
+const SOCK_DGRAM: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
 /// The interface index of `lo`, in every network namespace.
 const LOOPBACK: u32 = 1;
+
+/// The family of a program's calls: a program of one family may not touch the other's fields, so
+/// this is a constant wherever it is used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// AF_INET.
+    V4,
+    /// AF_INET6; the address may still be IPv4-mapped.
+    V6,
+}
 
 /// Reads one field of a context as a whole word.
 macro_rules! load {
@@ -40,16 +52,20 @@ pub(crate) fn is_tcp(ctx: &SockAddrContext) -> bool {
     load!((*ctx.sock_addr).type_) == SOCK_STREAM && load!((*ctx.sock_addr).protocol) == IPPROTO_TCP
 }
 
-/// Where an AF_INET connect() goes.
+/// Whether the socket is a UDP one.
 #[inline(always)]
-pub(crate) fn destination_v4(ctx: &SockAddrContext) -> Endpoint {
+pub(crate) fn is_udp(ctx: &SockAddrContext) -> bool {
+    load!((*ctx.sock_addr).type_) == SOCK_DGRAM && load!((*ctx.sock_addr).protocol) == IPPROTO_UDP
+}
+
+#[inline(always)]
+fn address_v4(ctx: &SockAddrContext) -> Endpoint {
     let ip = load!((*ctx.sock_addr).user_ip4);
     Endpoint::from_v4_bytes(ip.to_ne_bytes(), port(ctx))
 }
 
-/// Where an AF_INET6 connect() goes.
 #[inline(always)]
-pub(crate) fn destination_v6(ctx: &SockAddrContext) -> Endpoint {
+fn address_v6(ctx: &SockAddrContext) -> Endpoint {
     let ip = [
         load!((*ctx.sock_addr).user_ip6[0]),
         load!((*ctx.sock_addr).user_ip6[1]),
@@ -65,17 +81,34 @@ fn port(ctx: &SockAddrContext) -> [u8; 2] {
     (load!((*ctx.sock_addr).user_port) as u16).to_ne_bytes()
 }
 
-/// Puts another IPv4 address and port in place of those of the call.
+/// The address of the call.
 #[inline(always)]
-pub(crate) fn rewrite_v4(ctx: &SockAddrContext, to: &Endpoint) {
+pub(crate) fn address(ctx: &SockAddrContext, family: Family) -> Endpoint {
+    match family {
+        Family::V4 => address_v4(ctx),
+        Family::V6 => address_v6(ctx),
+    }
+}
+
+/// Puts another address and port in place of those of the call.
+#[inline(always)]
+pub(crate) fn rewrite(ctx: &SockAddrContext, to: &Endpoint, family: Family) {
+    match family {
+        Family::V4 => rewrite_v4(ctx, to),
+        Family::V6 => rewrite_v6(ctx, to),
+    }
+}
+
+#[inline(always)]
+fn rewrite_v4(ctx: &SockAddrContext, to: &Endpoint) {
     let b = to.addr().bytes();
     store!((*ctx.sock_addr).user_ip4, u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
     rewrite_port(ctx, to);
 }
 
-/// Puts another IPv6 address and port in place of those of the call; IPv4 becomes IPv4-mapped.
+/// IPv4 becomes IPv4-mapped.
 #[inline(always)]
-pub(crate) fn rewrite_v6(ctx: &SockAddrContext, to: &Endpoint) {
+fn rewrite_v6(ctx: &SockAddrContext, to: &Endpoint) {
     let b = to.addr().bytes();
     let words = if to.is_v4() {
         [0, 0, 0xffff_u32.to_be(), u32::from_ne_bytes([b[0], b[1], b[2], b[3]])]

@@ -41,6 +41,9 @@ fn announce(ctx: &SockOpsContext) {
     let Some(state) = storage::get(&SOCKETS, sk.cast()) else {
         return;
     };
+    if state.spread == SocketState::NO_HANDOFF {
+        return;
+    }
     state.tuple =
         Tuple { netns: netns(ctx), client: context::local(ctx), server: context::remote(ctx) };
     if HANDOFFS.insert(state.tuple, state.original, 0).is_ok() {

@@ -1,10 +1,11 @@
 //! What runs in the kernel: entry points that call and match.
 //!
-//! Six programs. `egressd_conn4` and `egressd_conn6` decide what becomes of a connect() and may turn
+//! Ten programs. `egressd_conn4` and `egressd_conn6` decide what becomes of a connect() and may turn
 //! it to the proxy; `egressd_peer4` and `egressd_peer6` let getpeername() show what was dialled;
 //! `egressd_tcp` hands the original destination from the application's socket to the accepted one;
-//! `egressd_close` takes back a hand-off whose handshake failed. The decision itself is
-//! [`egressd_abi::decide`].
+//! `egressd_close` takes back a hand-off whose handshake failed; `egressd_send4`, `egressd_send6`,
+//! `egressd_recv4` and `egressd_recv6` turn DNS queries and show their answers. The decisions
+//! themselves are [`egressd_abi::decide`] and [`egressd_abi::captures_dns`].
 //!
 //! A program's name differs from its section's name: bpf-linker 0.10.4 cannot link one that equals
 //! it.
@@ -13,6 +14,7 @@
 
 mod connect;
 mod context;
+mod dns;
 mod handoff;
 mod listener;
 mod maps;
@@ -26,6 +28,8 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockContext, SockOpsContext},
 };
 
+use crate::context::Family;
+
 /// Lets the system call go on.
 const ALLOW: i32 = 1;
 /// Fails the system call, with the errno set by `bpf_set_retval`.
@@ -34,26 +38,54 @@ const REFUSE: i32 = 0;
 /// connect() of an AF_INET socket.
 #[cgroup_sock_addr(connect4)]
 fn egressd_conn4(ctx: SockAddrContext) -> i32 {
-    connect::connect(&ctx, context::destination_v4(&ctx), connect::Family::V4)
+    connect::connect(&ctx, Family::V4)
 }
 
 /// connect() of an AF_INET6 socket, to an IPv4-mapped address too.
 #[cgroup_sock_addr(connect6)]
 fn egressd_conn6(ctx: SockAddrContext) -> i32 {
-    connect::connect(&ctx, context::destination_v6(&ctx), connect::Family::V6)
+    connect::connect(&ctx, Family::V6)
 }
 
 /// getpeername() of an AF_INET socket.
 #[cgroup_sock_addr(getpeername4)]
 fn egressd_peer4(ctx: SockAddrContext) -> i32 {
-    peer::restore_v4(&ctx);
+    peer::restore(&ctx, Family::V4);
     ALLOW
 }
 
 /// getpeername() of an AF_INET6 socket.
 #[cgroup_sock_addr(getpeername6)]
 fn egressd_peer6(ctx: SockAddrContext) -> i32 {
-    peer::restore_v6(&ctx);
+    peer::restore(&ctx, Family::V6);
+    ALLOW
+}
+
+/// sendto() and sendmsg() of an unconnected UDP socket, AF_INET or to an IPv4-mapped address.
+#[cgroup_sock_addr(sendmsg4)]
+fn egressd_send4(ctx: SockAddrContext) -> i32 {
+    dns::turn(&ctx, dns::Call::Send, Family::V4);
+    ALLOW
+}
+
+/// The same for AF_INET6.
+#[cgroup_sock_addr(sendmsg6)]
+fn egressd_send6(ctx: SockAddrContext) -> i32 {
+    dns::turn(&ctx, dns::Call::Send, Family::V6);
+    ALLOW
+}
+
+/// recvfrom() and recvmsg() of an AF_INET UDP socket: the address shown is the source's.
+#[cgroup_sock_addr(recvmsg4)]
+fn egressd_recv4(ctx: SockAddrContext) -> i32 {
+    dns::restore_source(&ctx, Family::V4);
+    ALLOW
+}
+
+/// The same for AF_INET6, whose source may be IPv4-mapped.
+#[cgroup_sock_addr(recvmsg6)]
+fn egressd_recv6(ctx: SockAddrContext) -> i32 {
+    dns::restore_source(&ctx, Family::V6);
     ALLOW
 }
 

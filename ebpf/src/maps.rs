@@ -4,7 +4,9 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
-use egressd_abi::{COUNTERS, Config, Event, Generation, Original, Row, RowKey, SocketState, Tuple};
+use egressd_abi::{
+    COUNTERS, Config, DnsSocket, Event, Generation, Original, Row, RowKey, SocketState, Tuple,
+};
 
 /// BPF_F_NO_PREALLOC: memory only for the rows there are.
 const NO_PREALLOC: usize = 1;
@@ -79,6 +81,18 @@ pub(crate) static LISTENERS: SkStorage<u32> = SkStorage::new();
 /// share this one map, so that each lets pass what another one has turned to its proxy.
 #[btf_map]
 pub(crate) static EGRESSD_REWRIT: SkStorage<u32> = SkStorage::new();
+
+/// What a UDP socket that has asked captured DNS servers carries.
+#[btf_map]
+pub(crate) static DNS_SOCKETS: SkStorage<DnsSocket> = SkStorage::new();
+
+/// The DNS servers whose queries are captured; port 0. Written in place.
+#[btf_map]
+pub(crate) static DNS_SERVERS: HashMap<RowKey, u32, 256, NO_PREALLOC> = HashMap::new();
+
+/// When the DNS thread last said that it lives, in nanoseconds of CLOCK_MONOTONIC.
+#[btf_map]
+pub(crate) static DNS_HEARTBEAT: Array<u64, 1> = Array::new();
 
 /// Hand-offs of handshakes under way.
 #[btf_map]

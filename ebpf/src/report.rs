@@ -2,7 +2,10 @@
 #![expect(unsafe_code, reason = "helpers and per-CPU slots are raw")]
 
 use aya_ebpf::{
-    helpers::{bpf_ktime_get_ns, generated::bpf_get_netns_cookie},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_get_current_cgroup_id, bpf_get_netns_cookie},
+    },
     programs::SockAddrContext,
 };
 use egressd_abi::{Counter, Event, Original};
@@ -55,8 +58,16 @@ pub(crate) fn netns(ctx: &SockAddrContext) -> u64 {
     unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) }
 }
 
+/// The cgroup of the calling process.
 #[inline(always)]
-fn now() -> u64 {
+pub(crate) fn current_cgroup() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_cgroup_id() }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_ns() }
 }

@@ -32,26 +32,27 @@ impl Snapshot {
 
     /// The row for a destination, and the table that had it.
     #[inline(always)]
-    pub(crate) fn row(&self, to: &RowKey) -> Option<(Matched, Row)> {
-        if let Some(row) = exact(self.pick(&EXACT_0, &EXACT_1), to) {
-            return Some((Matched::Exact, row));
+    pub(crate) fn row(&self, to: &RowKey) -> (Matched, Row) {
+        let row = get(self.pick(&EXACT_0, &EXACT_1), to);
+        if !row.is_none() {
+            return (Matched::Exact, row);
         }
         if self.head.has_prefixes() {
             let table = self.pick(&PREFIX_0, &PREFIX_1);
             if let Some(row) = table.get(&Key::new(ALL_BITS, *to)) {
-                return Some((Matched::Prefix, *row));
+                return (Matched::Prefix, *row);
             }
             if let Some(row) = table.get(&Key::new(ALL_BITS, to.without_port())) {
-                return Some((Matched::Prefix, *row));
+                return (Matched::Prefix, *row);
             }
         }
         if self.head.has_ports() {
-            let table = self.pick(&PORT_0, &PORT_1);
-            if let Some(row) = exact(table, &to.port_bytes()) {
-                return Some((Matched::Port, row));
+            let row = get(self.pick(&PORT_0, &PORT_1), &to.port_bytes());
+            if !row.is_none() {
+                return (Matched::Port, row);
             }
         }
-        None
+        (Matched::Nothing, Row::NONE)
     }
 
     /// Whether the configuration excludes the destination.
@@ -79,11 +80,11 @@ pub(crate) fn is_own_address(netns: u64, to: &RowKey) -> bool {
 }
 
 #[inline(always)]
-fn exact<K, const N: usize, const F: usize>(
-    table: &'static HashMap<K, Row, N, F>,
-    key: &K,
-) -> Option<Row> {
+fn get<K, const N: usize, const F: usize>(table: &'static HashMap<K, Row, N, F>, key: &K) -> Row {
     // SAFETY: the value is copied at once. A spare table is only rewritten after every program that
     // could still read it has ended (the daemon waits for an RCU grace period after a flip).
-    unsafe { table.get(key) }.copied()
+    match unsafe { table.get(key) } {
+        Some(row) => *row,
+        None => Row::NONE,
+    }
 }

@@ -12,6 +12,7 @@ pub const MAX_SPREAD_V4: u32 = 16;
 pub const MAX_SPREAD_V6: u32 = 16;
 
 const FLAG_REJECT_ON_DOWN: u32 = 1;
+const FLAG_DNS_ALL: u32 = 2;
 
 /// Set once before anything is attached, and unchanged while it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -28,7 +29,9 @@ pub struct Config {
     /// Number of ports on `::1` in use, 0 (no IPv6) to [`MAX_SPREAD_V6`].
     pub spread_v6: u32,
     flags: u32,
-    reserved: u32,
+    /// The DNS server's port on its spread addresses, and the first of those on `::1`, in host
+    /// order; 0 when DNS is not captured.
+    pub dns_port: u32,
 }
 
 const _: () = assert!(size_of::<Config>() == 32);
@@ -43,8 +46,21 @@ impl Config {
             spread_v4: v4,
             spread_v6: v6,
             flags: 0,
-            reserved: 0,
+            dns_port: 0,
         }
+    }
+
+    /// The same with DNS captured: all servers' queries, or those of listed servers.
+    pub const fn capture_dns(mut self, port: u16, all: bool) -> Self {
+        self.dns_port = port as u32;
+        self.flags |= if all { FLAG_DNS_ALL } else { 0 };
+        self
+    }
+
+    /// Whether queries to every server are captured.
+    #[inline(always)]
+    pub const fn captures_all_dns(&self) -> bool {
+        self.flags & FLAG_DNS_ALL != 0
     }
 
     /// The same with `capture.onProxyDown: reject`.

@@ -29,6 +29,8 @@ pub enum Matched {
     Prefix,
     /// The port alone.
     Port,
+    /// None of them.
+    Nothing,
 }
 
 /// What is known of the connecting socket.
@@ -49,8 +51,11 @@ pub struct Facts {
     pub class: Class,
     /// The connecting socket.
     pub socket: Socket,
-    /// The row found, and by which table.
-    pub row: Option<(Matched, Row)>,
+    /// The table that had a row.
+    pub matched: Matched,
+    /// That row, or [`Row::NONE`]. Beside `matched` and not inside an `Option`, whose payload LLVM
+    /// reads before it knows that there is one: the verifier then refuses the program (`!read_ok`).
+    pub row: Row,
     /// The destination is in `capture.excludeCidrs` or `capture.excludePorts`.
     pub excluded: bool,
     /// The destination is an address of the socket's own network namespace.
@@ -182,23 +187,24 @@ pub fn decide(facts: &Facts) -> Verdict {
             Verdict::Deny(Deny::DirectDial, Errno::Refused)
         };
     }
-    let exact = matches!(facts.row, Some((Matched::Exact, _)));
+    let exact = matches!(facts.matched, Matched::Exact);
     if matches!(facts.class, Class::Local) && !exact {
         return Verdict::Leave(Leave::Local);
     }
     if facts.excluded && !exact {
         return Verdict::Leave(Leave::Excluded);
     }
-    if facts.own_address && !matches!(facts.row, Some((Matched::Exact | Matched::Prefix, _))) {
+    if facts.own_address && matches!(facts.matched, Matched::Port | Matched::Nothing) {
         return Verdict::Leave(Leave::Local);
     }
-    let Some((_, row)) = facts.row else {
+    if matches!(facts.matched, Matched::Nothing) {
         return if facts.denies_unknown {
             Verdict::Deny(Deny::UnknownDestination, Errno::Refused)
         } else {
             Verdict::Leave(Leave::Unknown)
         };
-    };
+    }
+    let row = facts.row;
     if row.has_no_path() {
         return Verdict::Deny(Deny::NoPath, Errno::Unreachable);
     }
@@ -245,7 +251,8 @@ mod tests {
     const PLAIN: Facts = Facts {
         class: Class::Remote,
         socket: Socket { own_cgroup: false, marked: false, bound_device: false },
-        row: None,
+        matched: Matched::Nothing,
+        row: Row::NONE,
         excluded: false,
         own_address: false,
         rewritten: false,
@@ -256,7 +263,7 @@ mod tests {
     const ROW: Row = Row::new(RowVerdict::Proxy, 3);
 
     fn with_row(matched: Matched, row: Row) -> Facts {
-        Facts { row: Some((matched, row)), ..PLAIN }
+        Facts { matched, row, ..PLAIN }
     }
 
     #[test]

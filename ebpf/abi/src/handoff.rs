@@ -87,8 +87,14 @@ pub struct SocketState {
     pub tuple: Tuple,
     /// 1 from the SYN until the handshake is over, for better or worse; else 0.
     pub pending: u32,
-    /// Index of the spread address the connection was turned to.
+    /// Index of the spread address the connection was turned to; [`SocketState::NO_HANDOFF`] for a
+    /// connection that needs none.
     pub spread: u32,
+}
+
+impl SocketState {
+    /// A DNS query over TCP: the server answers without knowing who was asked.
+    pub const NO_HANDOFF: u32 = u32::MAX;
 }
 
 const _: () = assert!(size_of::<SocketState>() == 120);

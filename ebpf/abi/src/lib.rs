@@ -16,6 +16,7 @@ mod addr;
 mod config;
 mod counter;
 mod decide;
+mod dns;
 mod event;
 mod handoff;
 mod row;
@@ -25,6 +26,9 @@ pub use config::{Config, Generation, MAX_SPREAD_V4, MAX_SPREAD_V6, SPREAD_NETWOR
 pub use counter::{COUNTERS, Counter};
 pub use decide::{
     Class, Deny, Errno, Facts, Leave, Matched, Socket, Verdict, classify, decide, needs_listener,
+};
+pub use dns::{
+    DNS_HEARTBEAT_LIMIT_NS, DNS_PORT, DNS_SLOTS, DNS_SPREAD, DnsFacts, DnsSocket, captures_dns,
 };
 pub use event::{
     EVENT_DENIED, EVENT_NEW_NETNS, Event, EventKind, REASON_DIRECT_DIAL, REASON_NO_PATH,

@@ -81,6 +81,9 @@ pub enum OnDown {
 }
 
 impl Row {
+    /// No row: its verdict is one that nobody knows.
+    pub const NONE: Self = Self { verdict: 0, flags: 0, reserved: [0; 2], service: 0 };
+
     /// A row for the service with this index in the generation's tables.
     pub const fn new(verdict: RowVerdict, service: u32) -> Self {
         let verdict = match verdict {
@@ -114,6 +117,12 @@ impl Row {
     pub const fn no_path(mut self) -> Self {
         self.flags |= FLAG_NO_PATH;
         self
+    }
+
+    /// Whether this is [`Row::NONE`].
+    #[inline(always)]
+    pub const fn is_none(&self) -> bool {
+        self.verdict == 0
     }
 
     /// What the row wants; `None` for a byte this version does not know.
