@@ -1,1 +1,53 @@
 //! Model to compiled Tables, and the one decision function.
+//!
+//! Pure: no clock, no file, no socket, no randomness. [`Tables::compile`] turns valid resources into
+//! listeners, routes, clusters, virtual addresses, DNS answers and kernel rows; [`Tables::decide`]
+//! and [`RouteTable::route`] say what becomes of a connection and of a request. The proxy, the access
+//! log and `explain` read the same answers.
+//!
+//! The crate knows nothing of tokio, of aya, of files or of sockets.
+
+mod chain;
+mod cluster;
+mod compile;
+mod decide;
+mod gateway;
+mod host_map;
+mod listener;
+mod names;
+mod options;
+mod route;
+mod rows;
+mod service;
+mod tables;
+mod tcp;
+mod vip;
+
+pub use chain::{Chain, ChainAction, Matched};
+pub use cluster::{
+    BLACK_HOLE, ClientIdentity, Cluster, ClusterKind, ClusterRef, ClusterService, ConnectionPool,
+    DYNAMIC_DNS, Discovery, Endpoint, EndpointGroup, HashKey, HashPolicy, HealthCheck, LbPolicy,
+    LoadBalancer, OutlierDetection, PASSTHROUGH, Probe, ProxyProtocol, RetryBudget, Sni,
+    TcpKeepalive, TlsMode, TlsOrigination, TlsVersion, TrustAnchors, Tunnel, UNLIMITED,
+    UpstreamHttp, UpstreamTls, Verification, Warmup,
+};
+pub use decide::{Action, Decision, Flow, Original, Refusal, Sniffed};
+pub use gateway::GatewayServer;
+pub use listener::{Bind, Conflict, ConflictReason, Listener, Sniff, VIRTUAL_OUTBOUND};
+pub use names::{NameEntry, NameTable};
+pub use options::{Answers, IpFamilies, Node, Options};
+pub use route::{
+    ALLOW_ANY, Abort, AbortStatus, BLOCK_ALL, Cors, DEFAULT_ROUTE, Delay, Destination,
+    Destinations, Domains, Fault, Forward, HeaderChange, HeaderLookup, HeaderOps, HttpDecision,
+    Mirror, NoHeaders, PathRedirect, PathRewrite, Pattern, PortRule, Redirect, RequestHead,
+    RetryPolicy, Route, RouteAction, RouteMatch, RouteTable, TextMatch, UnmatchedPreflight,
+    VhostOrigin, VirtualHost, strip_port,
+};
+pub use rows::{KernelRows, RowsDiff};
+pub use service::{Port, Service, ServiceId};
+pub use tables::Tables;
+pub use tcp::{TCP_IDLE, TcpRoute};
+pub use vip::{
+    ALLOCATE_LABEL, DEFAULT_V4, DEFAULT_V6, Vip, VipAllocation, VipExhausted, VipRequest,
+    hashed_vips, requests,
+};

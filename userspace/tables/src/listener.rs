@@ -1,0 +1,116 @@
+//! Listeners: the rule sets that captured connections meet (semantics.md §0).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::chain::{Chain, ChainIndex, Matched};
+use crate::decide::Sniffed;
+use crate::service::ServiceId;
+
+/// Name of the listener for destinations that no other one has.
+pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+
+/// One rule set: filter chains, of which the connection chooses one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// `0.0.0.0_PORT`, `VIP_PORT`, or [`VIRTUAL_OUTBOUND`].
+    pub name: Arc<str>,
+    /// What it is bound to.
+    pub bind: Bind,
+    /// The port; 0 for [`VIRTUAL_OUTBOUND`].
+    pub port: u16,
+    /// What must be known of a connection before it is decided.
+    pub sniff: Sniff,
+    /// Its chains, in the order in which they were added.
+    pub chains: Vec<Arc<Chain>>,
+    /// The chain for everything that no other chain has.
+    pub default_chain: Arc<Chain>,
+    /// The services that share it, oldest first.
+    pub services: Vec<ServiceId>,
+    /// What was left out because an older service was there before.
+    pub conflicts: Vec<Conflict>,
+    pub(crate) index: ChainIndex,
+}
+
+/// What a listener is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Bind {
+    /// One destination address.
+    Address(IpAddr),
+    /// Every destination address.
+    Wildcard,
+    /// A real socket of the proxy on this address: the explicit HTTP proxy, or a Sidecar listener
+    /// with `captureMode: NONE`.
+    Socket(IpAddr),
+}
+
+/// What must be known of a connection before [`crate::Tables::decide`] is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sniff {
+    /// Whether it begins with a ClientHello, and the name in it.
+    pub tls: bool,
+    /// Whether it begins with an HTTP request.
+    pub http: bool,
+    /// How long to wait for the first bytes; nothing: for ever. A connection that stays silent
+    /// longer is decided as [`Sniffed::Raw`].
+    pub timeout: Option<Duration>,
+}
+
+impl Sniff {
+    /// Whether no byte needs to be waited for: the server may speak first.
+    pub fn is_nothing(&self) -> bool {
+        !self.tls && !self.http
+    }
+}
+
+/// A service that lost against an older one, or part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The service that was there before.
+    pub winner: ServiceId,
+    /// The one that was left out.
+    pub loser: ServiceId,
+    /// Why.
+    pub reason: ConflictReason,
+}
+
+/// Why something was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConflictReason {
+    /// The same destinations and names are taken.
+    SameMatch,
+    /// MONGO and MYSQL share a port with no other protocol.
+    ServerFirst,
+    /// The port is sniffed already; a later port without a protocol adds nothing but its hosts.
+    AlreadySniffed,
+    /// A Sidecar listener of this port allows only the services it names.
+    Reserved,
+}
+
+impl fmt::Display for ConflictReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SameMatch => "an older service matches the same connections",
+            Self::ServerFirst => "Mongo and MySQL share a port with no other protocol",
+            Self::AlreadySniffed => "an older service makes the port sniffed",
+            Self::Reserved => "a Sidecar listener reserves the port",
+        })
+    }
+}
+
+impl Listener {
+    /// The chain for a connection, and by what it was found.
+    pub fn select(&self, destination: IpAddr, sniffed: &Sniffed<'_>) -> (&Arc<Chain>, Matched) {
+        match self.index.find(destination, sniffed) {
+            Some((chain, matched)) => (chain, matched),
+            None => (&self.default_chain, Matched::Default),
+        }
+    }
+
+    /// Whether a connection may end elsewhere than in the catch-all whatever its destination.
+    pub fn acts_on_any_destination(&self) -> bool {
+        !self.default_chain.catch_all || self.index.has_rules_for_any_destination()
+    }
+}

@@ -1,0 +1,240 @@
+//! Conditions on a request (semantics.md §3, http match).
+
+use std::fmt;
+use std::sync::Arc;
+
+use regex::Regex;
+
+use crate::route::request::RequestHead;
+
+/// All conditions of one match block; every one must hold. The default matches every request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteMatch {
+    /// On the path without its query. Nothing: any.
+    pub path: Option<TextMatch>,
+    /// Whether exact and prefix conditions on the path ignore case.
+    pub ignore_path_case: bool,
+    /// On the method.
+    pub method: Option<TextMatch>,
+    /// On the scheme.
+    pub scheme: Option<TextMatch>,
+    /// On the authority as sent, with its port.
+    pub authority: Option<TextMatch>,
+    /// On headers, by lower-case name.
+    pub headers: Vec<(Arc<str>, TextMatch)>,
+    /// On headers that must not match; a missing header counts as empty.
+    pub without_headers: Vec<(Arc<str>, TextMatch)>,
+    /// On query parameters.
+    pub query: Vec<(Arc<str>, TextMatch)>,
+    /// The name of the match block; may be empty.
+    pub name: Arc<str>,
+}
+
+impl RouteMatch {
+    /// Whether the request fulfils all conditions.
+    pub fn matches(&self, head: &RequestHead<'_>) -> bool {
+        let path = |condition: &TextMatch| match self.ignore_path_case {
+            true => condition.matches_ignoring_case(head.path_only()),
+            false => condition.matches(head.path_only()),
+        };
+        let holds = |condition: &Option<TextMatch>, text: &str| {
+            condition.as_ref().is_none_or(|condition| condition.matches(text))
+        };
+        self.path.as_ref().is_none_or(path)
+            && holds(&self.method, head.method)
+            && holds(&self.authority, head.authority)
+            && holds(&self.scheme, head.scheme)
+            && self.headers.iter().all(|(name, condition)| {
+                header(head, name).is_some_and(|value| condition.matches(&value))
+            })
+            && self.without_headers.iter().all(|(name, condition)| match condition {
+                TextMatch::Present => header(head, name).is_none(),
+                TextMatch::Exact(_) | TextMatch::Prefix(_) | TextMatch::Regex(_) => {
+                    !condition.matches(&header(head, name).unwrap_or_default())
+                }
+            })
+            && self.query.iter().all(|(name, condition)| {
+                head.query_parameter(name).is_some_and(|value| condition.matches(value))
+            })
+    }
+
+    /// Whether it matches whatever comes, so that rules behind it are out of reach: path prefix `/`
+    /// or regex `.*`, and no other condition (semantics.md §3).
+    pub fn is_catch_all(&self) -> bool {
+        let path = match &self.path {
+            None => true,
+            Some(TextMatch::Prefix(prefix)) => &**prefix == "/",
+            Some(TextMatch::Regex(pattern)) => pattern.as_str() == ".*",
+            Some(TextMatch::Exact(_) | TextMatch::Present) => false,
+        };
+        path && self.method.is_none()
+            && self.scheme.is_none()
+            && self.authority.is_none()
+            && self.headers.is_empty()
+            && self.without_headers.is_empty()
+            && self.query.is_empty()
+    }
+}
+
+/// Headers may be named as pseudo headers too.
+fn header<'a>(head: &RequestHead<'a>, name: &str) -> Option<std::borrow::Cow<'a, str>> {
+    match name {
+        ":authority" | "host" => Some(head.authority.into()),
+        ":method" => Some(head.method.into()),
+        ":path" => Some(head.path.into()),
+        ":scheme" => Some(head.scheme.into()),
+        name => head.headers.header(name),
+    }
+}
+
+/// A condition on one text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TextMatch {
+    /// It is there, whatever it is.
+    Present,
+    /// It is this.
+    Exact(Arc<str>),
+    /// It begins with these bytes.
+    Prefix(Arc<str>),
+    /// The expression matches the whole of it.
+    Regex(Pattern),
+}
+
+impl TextMatch {
+    /// Whether the text fulfils the condition.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(exact) => **exact == *text,
+            Self::Prefix(prefix) => text.starts_with(&**prefix),
+            Self::Regex(pattern) => pattern.matches(text),
+        }
+    }
+
+    /// The same, with letters of either case alike; regular expressions still tell them apart.
+    pub fn matches_ignoring_case(&self, text: &str) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(exact) => exact.eq_ignore_ascii_case(text),
+            Self::Prefix(prefix) => text
+                .as_bytes()
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes())),
+            Self::Regex(pattern) => pattern.matches(text),
+        }
+    }
+}
+
+impl fmt::Display for TextMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Present => f.write_str("present"),
+            Self::Exact(text) => write!(f, "exact {text}"),
+            Self::Prefix(text) => write!(f, "prefix {text}"),
+            Self::Regex(pattern) => write!(f, "regex {}", pattern.as_str()),
+        }
+    }
+}
+
+/// A regular expression, compiled once a generation. Two are equal if their texts are.
+#[derive(Clone)]
+pub struct Pattern {
+    text: Arc<str>,
+    /// Nothing for a text that does not compile; a valid resource holds none.
+    whole: Option<Regex>,
+}
+
+impl Pattern {
+    /// Compiles an expression that must match whole texts. One that does not compile never matches.
+    pub fn whole(text: &str) -> Self {
+        Self { text: Arc::from(text), whole: Regex::new(&format!("^(?:{text})$")).ok() }
+    }
+
+    /// Compiles an expression that may match anywhere, for replacements.
+    pub fn anywhere(text: &str) -> Self {
+        Self { text: Arc::from(text), whole: Regex::new(text).ok() }
+    }
+
+    /// The text as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it matches.
+    pub fn matches(&self, text: &str) -> bool {
+        self.whole.as_ref().is_some_and(|regex| regex.is_match(text))
+    }
+
+    /// The text with every match replaced.
+    pub fn replace_all(&self, text: &str, replacement: &str) -> String {
+        match &self.whole {
+            Some(regex) => regex.replace_all(text, replacement).into_owned(),
+            None => text.to_owned(),
+        }
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::request::NoHeaders;
+
+    const HEAD: RequestHead<'_> = RequestHead {
+        method: "GET",
+        scheme: "http",
+        authority: "a.example:80",
+        path: "/cAsE/1?q=1",
+        headers: &NoHeaders,
+    };
+
+    fn path(condition: TextMatch, ignore_path_case: bool) -> bool {
+        RouteMatch { path: Some(condition), ignore_path_case, ..RouteMatch::default() }
+            .matches(&HEAD)
+    }
+
+    #[test]
+    fn paths() {
+        assert!(path(TextMatch::Exact("/cAsE/1".into()), false));
+        assert!(!path(TextMatch::Exact("/case/1".into()), false));
+        assert!(path(TextMatch::Exact("/case/1".into()), true));
+        assert!(path(TextMatch::Prefix("/cA".into()), false));
+        assert!(path(TextMatch::Prefix("/CASE".into()), true));
+        assert!(!path(TextMatch::Prefix("/case/1/2".into()), true));
+        assert!(path(TextMatch::Regex(Pattern::whole("/c.*1")), false));
+        assert!(!path(TextMatch::Regex(Pattern::whole("/c")), false));
+    }
+
+    #[test]
+    fn missing_headers_count_as_empty_without() {
+        let without = |condition| RouteMatch {
+            without_headers: vec![("x".into(), condition)],
+            ..RouteMatch::default()
+        };
+        assert!(without(TextMatch::Present).matches(&HEAD));
+        assert!(without(TextMatch::Exact("v".into())).matches(&HEAD));
+        assert!(!without(TextMatch::Exact("".into())).matches(&HEAD));
+        assert!(!without(TextMatch::Regex(Pattern::whole(".*"))).matches(&HEAD));
+    }
+
+    #[test]
+    fn authority_is_compared_raw() {
+        let authority = |text: &str| RouteMatch {
+            authority: Some(TextMatch::Exact(text.into())),
+            ..RouteMatch::default()
+        };
+        assert!(authority("a.example:80").matches(&HEAD));
+        assert!(!authority("a.example").matches(&HEAD));
+    }
+}

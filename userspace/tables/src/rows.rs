@@ -1,0 +1,73 @@
+//! The rows of one generation for the kernel, and what changes between two.
+
+use std::collections::BTreeMap;
+
+use egressd_abi::{Row, RowKey};
+
+/// Every row of a generation, in the order of the kernel's lookups (design.md, "The kernel side").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelRows {
+    /// By address and port.
+    pub exact: BTreeMap<RowKey, Row>,
+    /// By block; the key is the prefix length and the masked address. Port 0 stands for any port.
+    pub prefixes: BTreeMap<(u8, RowKey), Row>,
+    /// By port alone.
+    pub ports: BTreeMap<u16, Row>,
+    /// A destination without a row is refused: REGISTRY_ONLY.
+    pub deny_unknown: bool,
+}
+
+/// What turns one set of rows into another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowsDiff {
+    /// New and changed rows; `None` for rows that are gone.
+    pub exact: BTreeMap<RowKey, Option<Row>>,
+    /// The same by block.
+    pub prefixes: BTreeMap<(u8, RowKey), Option<Row>>,
+    /// The same by port.
+    pub ports: BTreeMap<u16, Option<Row>>,
+    /// The new policy, if it changes.
+    pub deny_unknown: Option<bool>,
+}
+
+impl KernelRows {
+    /// What turns `self` into `new`.
+    pub fn diff(&self, new: &Self) -> RowsDiff {
+        RowsDiff {
+            exact: diff(&self.exact, &new.exact),
+            prefixes: diff(&self.prefixes, &new.prefixes),
+            ports: diff(&self.ports, &new.ports),
+            deny_unknown: (self.deny_unknown != new.deny_unknown).then_some(new.deny_unknown),
+        }
+    }
+
+    /// Makes the changes.
+    pub fn apply(&mut self, diff: &RowsDiff) {
+        apply(&mut self.exact, &diff.exact);
+        apply(&mut self.prefixes, &diff.prefixes);
+        apply(&mut self.ports, &diff.ports);
+        self.deny_unknown = diff.deny_unknown.unwrap_or(self.deny_unknown);
+    }
+}
+
+impl RowsDiff {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn diff<K: Ord + Copy>(old: &BTreeMap<K, Row>, new: &BTreeMap<K, Row>) -> BTreeMap<K, Option<Row>> {
+    let gone = old.keys().filter(|key| !new.contains_key(key)).map(|key| (*key, None));
+    let changed = new.iter().filter(|(key, row)| old.get(key) != Some(row));
+    gone.chain(changed.map(|(key, row)| (*key, Some(*row)))).collect()
+}
+
+fn apply<K: Ord + Copy>(rows: &mut BTreeMap<K, Row>, diff: &BTreeMap<K, Option<Row>>) {
+    for (key, row) in diff {
+        match row {
+            Some(row) => rows.insert(*key, *row),
+            None => rows.remove(key),
+        };
+    }
+}

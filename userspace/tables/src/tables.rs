@@ -1,0 +1,121 @@
+//! One generation of compiled configuration.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use egressd_model::Model;
+use egressd_model::resource::MeshConfig;
+use egressd_model::value::IpRange;
+
+use crate::cluster::{Cluster, ClusterRef};
+use crate::compile;
+use crate::decide::Original;
+use crate::gateway::GatewayServer;
+use crate::listener::Listener;
+use crate::names::NameTable;
+use crate::options::{Node, Options};
+use crate::rows::KernelRows;
+use crate::service::{Service, ServiceId};
+use crate::vip::VipAllocation;
+
+/// Everything that the proxy, the kernel and DNS need to know, compiled from one [`Model`].
+///
+/// Equal for the same resources, whatever the order of files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tables {
+    /// Every service the node sees, by host and namespace.
+    pub(crate) services: Vec<Service>,
+    /// Listeners bound to an address.
+    pub(crate) addresses: HashMap<(IpAddr, u16), Arc<Listener>>,
+    /// Listeners bound to every address.
+    pub(crate) wildcards: HashMap<u16, Arc<Listener>>,
+    /// The listener for everything else.
+    pub(crate) virtual_outbound: Arc<Listener>,
+    /// Clusters by name.
+    pub(crate) clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// What "the original destination" means for each allocated VIP.
+    pub(crate) vips: HashMap<IpAddr, Original>,
+    /// Where allocated VIPs come from; empty if none are used.
+    pub(crate) vip_ranges: Vec<IpRange>,
+    pub(crate) names: NameTable,
+    pub(crate) rows: KernelRows,
+    pub(crate) gateways: Vec<GatewayServer>,
+    pub(crate) strict: bool,
+}
+
+impl Tables {
+    /// Compiles. A function: the same arguments give equal tables.
+    pub fn compile(
+        model: &Model,
+        mesh: &MeshConfig,
+        node: &Node,
+        options: &Options,
+        vips: &VipAllocation,
+    ) -> Self {
+        compile::compile(model, mesh, node, options, vips)
+    }
+
+    /// Every listener: those of addresses, those of ports, [`crate::VIRTUAL_OUTBOUND`] last.
+    pub fn listeners(&self) -> Vec<&Arc<Listener>> {
+        let mut all: Vec<_> = self.addresses.values().chain(self.wildcards.values()).collect();
+        all.sort_by_key(|listener| (listener.bind, listener.port));
+        all.push(&self.virtual_outbound);
+        all
+    }
+
+    /// The listeners that need a real socket of the proxy: the explicit HTTP proxy, and Sidecar
+    /// listeners with `captureMode: NONE`.
+    pub fn sockets(&self) -> impl Iterator<Item = &Arc<Listener>> {
+        let real = |listener: &&Arc<Listener>| matches!(listener.bind, crate::Bind::Socket(_));
+        self.listeners().into_iter().filter(real)
+    }
+
+    /// Every cluster, by name.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+
+    /// The cluster of this name.
+    pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
+        self.clusters.get(name)
+    }
+
+    /// A way to the cluster of this name, whether it exists or not.
+    pub fn cluster_ref(&self, name: &str) -> ClusterRef {
+        match self.clusters.get(name) {
+            Some(cluster) => ClusterRef::Known(Arc::clone(cluster)),
+            None => ClusterRef::Missing(Arc::from(name)),
+        }
+    }
+
+    /// Every service the node sees. A [`ServiceId`] is a place in this list.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// One service.
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// What DNS answers.
+    pub fn names(&self) -> &NameTable {
+        &self.names
+    }
+
+    /// What the kernel must know.
+    pub fn kernel_rows(&self) -> &KernelRows {
+        &self.rows
+    }
+
+    /// The servers that this node opens as an egress gateway.
+    pub fn gateway_servers(&self) -> &[GatewayServer] {
+        &self.gateways
+    }
+
+    /// Whether the hardened answers are given.
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+}
