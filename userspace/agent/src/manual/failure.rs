@@ -1,0 +1,16 @@
+//! What breaks, what the traffic does then, how it shows, and how to undo it.
+//!
+//! | what | new connections | established ones | how it shows | what to do |
+//! |---|---|---|---|---|
+//! | the daemon is killed (SIGKILL, out of memory) | go where they were going; an allocated VIP is unreachable | through the proxy: reset by the kernel | the service manager; no process holds the links | start it again; a cgroup `egressd.self` left behind is used again |
+//! | SIGTERM | left alone at once | go on for `drainTimeout` (30 s), then are reset | `draining`, `stopped` in the log | a second SIGTERM ends at once |
+//! | no listener in a network namespace | as `capture.onProxyDown` or the ServiceEntry's annotation `egressd.io/on-proxy-down` says: left alone, or ECONNREFUSED | untouched | counters `passed_proxy_down`, `rejected_proxy_down` | the daemon opens listeners there when it hears of the first such connection |
+//! | a bad edit of a resource | as before the edit | untouched | every diagnostic in the log; the generation does not grow | correct the file; `egressd check` says what is wrong |
+//! | a destination that nobody declared, under REGISTRY_ONLY | ECONNREFUSED inside connect() | untouched | an access line with `UH` and `BlackHoleCluster`; counter `denied` | declare a ServiceEntry, or switch to ALLOW_ANY |
+//! | no endpoint answers | closed or reset at once, after the connect timeout at the latest | untouched | flag `UF` or `UH` and the reason in the access line | look at the endpoint |
+//! | a hand-off is lost (table of 16,384 handshakes under way is full) | that one connection is reset | untouched | counter `handoff_miss` | it is bounded by the rate of handshakes that fail; the application tries again |
+//! | the ring buffer of events is full | as always | untouched | counter `events_lost`: records are missing, counts are not | none needed |
+//! | the access log's disk is slow or full | as always | untouched | lines dropped are counted and said | make room |
+//! | descriptors run out | wait in the listeners' queues | untouched | a warning that names the limit | raise LimitNOFILE: two for each connection |
+//! | a program without our mark runs in our own cgroup | ECONNREFUSED for it | untouched | counter `unmarked` | move it to a cgroup of its own |
+//! | somebody dials 127.64.0.0/10 or our ports of `::1` | ECONNREFUSED inside captured cgroups, reset outside of them | untouched | counter `direct_dial` | none needed |

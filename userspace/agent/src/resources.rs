@@ -1,0 +1,123 @@
+//! Finding resource files.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Directories inside directories are followed this far; deeper ones are an error, which also ends
+/// a loop of links.
+const DEPTH: usize = 16;
+/// At most this many files are read.
+const FILES: usize = 100_000;
+/// The largest file that is read.
+const FILE_BYTES: u64 = 64 << 20;
+
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// As the user named it, or found below what he named.
+    pub(crate) path: PathBuf,
+    /// What is in it.
+    pub(crate) text: String,
+}
+
+/// Why files could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("reading {path}: {source}")]
+pub(crate) struct ReadError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Reads files, and every `.yaml`, `.yml` and `.json` file below directories, in the order of their
+/// names. Hidden files and directories are passed over, as editors and Kubernetes' atomic writers
+/// keep their working copies there.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Source>, ReadError> {
+    let mut found = Vec::new();
+    for path in paths {
+        find(path, 0, &mut found)?;
+    }
+    found.into_iter().map(|path| read_file(&path).map(|text| Source { path, text })).collect()
+}
+
+/// Reads one file.
+pub(crate) fn read_file(path: &Path) -> Result<String, ReadError> {
+    let fail = |source| ReadError { path: path.to_owned(), source };
+    let size = fs::metadata(path).map_err(fail)?.len();
+    if size > FILE_BYTES {
+        return Err(fail(io::Error::other(format!("{size} bytes are more than {FILE_BYTES}"))));
+    }
+    let bytes = fs::read(path).map_err(fail)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        fail(io::Error::other(format!("byte {at} is not UTF-8")))
+    })
+}
+
+fn find(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+    let fail = |source| ReadError { path: path.to_owned(), source };
+    if !fs::metadata(path).map_err(fail)?.is_dir() {
+        found.push(path.to_owned());
+        return if found.len() > FILES {
+            Err(fail(io::Error::other(format!("more than {FILES} files"))))
+        } else {
+            Ok(())
+        };
+    }
+    if depth > DEPTH {
+        return Err(fail(io::Error::other(format!("more than {DEPTH} directories deep"))));
+    }
+    let mut entries = fs::read_dir(path)
+        .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+        .map_err(fail)?
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| is_wanted(path))
+        .collect::<Vec<_>>();
+    entries.sort();
+    for entry in entries {
+        find(&entry, depth + 1, found)?;
+    }
+    Ok(())
+}
+
+fn is_wanted(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    !hidden && (path.is_dir() || matches!(extension, Some("yaml" | "yml" | "json")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_yaml_in_order() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        };
+        ["b.yaml", "a/z.yml", "a/.hidden.yaml", "..data/x.yaml", "notes.txt", "c.json"].map(write);
+        let texts: Vec<_> =
+            read(&[root.path().to_owned()]).unwrap().into_iter().map(|s| s.text).collect();
+        assert_eq!(texts, ["a/z.yml", "b.yaml", "c.json"]);
+    }
+
+    #[test]
+    fn says_what_cannot_be_read() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("x.yaml");
+        fs::write(&path, b"ab\xff").unwrap();
+        let error = read(&[path.clone()]).unwrap_err().to_string();
+        assert_eq!(error, format!("reading {}: byte 2 is not UTF-8", path.display()));
+        let absent = root.path().join("absent");
+        assert!(read(&[absent]).unwrap_err().to_string().contains("No such file"));
+        std::os::unix::fs::symlink(root.path(), root.path().join("loop")).unwrap();
+        fs::remove_file(&path).unwrap();
+        let error = read(&[root.path().to_owned()]).unwrap_err().to_string();
+        assert!(error.ends_with("more than 16 directories deep"), "{error}");
+    }
+}
