@@ -20,6 +20,7 @@ use crate::{
 /// A daemon about to be started.
 #[derive(Debug)]
 pub struct DaemonBuilder<'a> {
+    binary: PathBuf,
     netns: &'a Netns,
     inside: Option<&'a Cgroup>,
     attach: Vec<PathBuf>,
@@ -32,8 +33,22 @@ impl<'a> DaemonBuilder<'a> {
     /// One in this namespace, with an empty configuration but for the access log's path.
     pub fn new(netns: &'a Netns) -> Self {
         let folder = TempDir::with_prefix("egressd-test-").expect("a temporary folder");
-        let config = String::new();
-        Self { netns, inside: None, attach: Vec::new(), config, resources: Vec::new(), folder }
+        let (binary, config) = (egressd(), String::new());
+        Self {
+            binary,
+            netns,
+            inside: None,
+            attach: Vec::new(),
+            config,
+            resources: Vec::new(),
+            folder,
+        }
+    }
+
+    /// Runs this binary instead of the one beside the tests.
+    #[must_use]
+    pub fn binary(self, path: &Path) -> Self {
+        Self { binary: path.to_owned(), ..self }
     }
 
     /// Runs it inside this cgroup.
@@ -91,6 +106,8 @@ impl<'a> DaemonBuilder<'a> {
     }
 
     fn launch(self) -> Daemon {
+        let binary = self.binary.display();
+        assert!(self.binary.is_file(), "{binary}: not there; run `cargo xtask test e2e`");
         let folder = self.folder.path();
         let access = folder.join("access.log");
         let config = format!("accessLog: {{path: {}}}\n{}", access.display(), self.config);
@@ -100,7 +117,7 @@ impl<'a> DaemonBuilder<'a> {
             write(&folder.join(format!("resources/{number}.yaml")), yaml);
         }
         let admin = folder.join("admin.sock");
-        let mut spawn = Spawn::new([egressd()]).arg("run").netns(self.netns);
+        let mut spawn = Spawn::new([&self.binary]).arg("run").netns(self.netns);
         spawn = spawn.arg("--config").arg(folder).arg("--state").arg(folder.join("state"));
         spawn = spawn.arg("--admin").arg(&admin);
         for path in &self.attach {
@@ -111,7 +128,7 @@ impl<'a> DaemonBuilder<'a> {
         }
         let level = env::var("RUST_LOG").unwrap_or_else(|_| "egressd=debug,info".to_owned());
         let process = spawn.env("RUST_LOG", level).env("NO_COLOR", "1").start();
-        Daemon { process, access, admin, folder: self.folder }
+        Daemon { binary: self.binary, process, access, admin, folder: self.folder }
     }
 }
 
@@ -122,6 +139,7 @@ fn write(path: &Path, text: &str) {
 /// A running daemon; killed when dropped.
 #[derive(Debug)]
 pub struct Daemon {
+    binary: PathBuf,
     process: Running,
     access: PathBuf,
     admin: PathBuf,
@@ -182,7 +200,7 @@ impl Daemon {
     /// What `egressd status` says.
     #[track_caller]
     pub fn status(&self) -> Value {
-        let spawn = Spawn::new([egressd()]).arg("status").arg("--output").arg("json");
+        let spawn = Spawn::new([&self.binary]).arg("status").arg("--output").arg("json");
         let text = spawn.arg("--admin").arg(&self.admin).run().text();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
@@ -228,11 +246,9 @@ fn is_ready(line: &str) -> bool {
     line.contains("\"message\":\"ready\"") || line.ends_with(": ready") || line.contains(": ready ")
 }
 
-/// The binary under test: `EGRESSD_BIN`, or what cargo built beside the tests.
+/// The binary under test: `EGRESSD_BIN`, or what cargo builds beside the tests.
 pub fn egressd() -> PathBuf {
-    let path = env::var_os("EGRESSD_BIN").map_or_else(beside, PathBuf::from);
-    assert!(path.is_file(), "{}: not there; run `cargo xtask test e2e`", path.display());
-    path
+    env::var_os("EGRESSD_BIN").map_or_else(beside, PathBuf::from)
 }
 
 /// `target/PROFILE/egressd`, seen from `target/PROFILE/deps/e2e-HASH` or `target/PROFILE/xtask`.

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod cmd;
+mod demo;
 mod lint;
 mod paths;
 mod setup;
@@ -27,6 +28,8 @@ struct Args {
 enum Command {
     /// Bring what is missing: rust-src, bpf-linker, cargo-deny, Debian packages, kernels.
     Setup,
+    /// Show capture at work: services, a Unix socket, both policies; needs root.
+    Demo,
     /// Formatting, clippy, rustdoc, dependencies' licences, crate edges, tidiness.
     Lint,
     /// Everything, or one tier of it.
@@ -50,6 +53,7 @@ fn run(command: Command) -> Result<()> {
             cmd::say("setup: complete");
             Ok(())
         }
+        Command::Demo => demo::run(),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
     }

@@ -5,7 +5,7 @@ use std::{env, path::PathBuf};
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
-use crate::{cmd, lint, setup};
+use crate::{cmd, demo, lint, setup};
 
 mod initramfs;
 mod kernels;
@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             lint::run()?;
             unit(None)?;
             kernels::run()?;
+            demo::run()?;
             e2e(None)
         }
     }
@@ -67,7 +68,7 @@ fn e2e(filter: Option<&str>) -> Result<()> {
 }
 
 /// Builds the daemon as the tests run it, and gives its path; `EGRESSD_BIN` names one that exists.
-fn build_daemon() -> Result<PathBuf> {
+pub(crate) fn build_daemon() -> Result<PathBuf> {
     if let Some(path) = env::var_os("EGRESSD_BIN") {
         return Ok(PathBuf::from(path));
     }

@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 pub enum Behaviour {
     /// Says its name and a line feed at once, as server-first protocols do, then echoes to the end.
     Named(String),
+    /// Answers one HTTP request, whatever it is, with this page.
+    Page(String),
     /// Echoes to the end.
     Echo,
     /// Reads to the end, then answers with the number of bytes as text: needs half-close.
@@ -38,6 +40,14 @@ impl Behaviour {
             Self::Named(name) => {
                 stream.write_all(format!("{name}\n").as_bytes()).await?;
                 echo(&mut stream).await?;
+            }
+            Self::Page(page) => {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await?);
+                }
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", page.len());
+                stream.write_all(format!("{head}{page}").as_bytes()).await?;
             }
             Self::Echo => echo(&mut stream).await?,
             Self::Count => {
