@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod cmd;
 mod demo;
 mod lint;
@@ -28,6 +29,8 @@ struct Args {
 enum Command {
     /// Bring what is missing: rust-src, bpf-linker, cargo-deny, Debian packages, kernels.
     Setup,
+    /// Measure, side by side in one run; fails if a goal is missed.
+    Bench(bench::Args),
     /// Show capture at work: services, a Unix socket, both policies; needs root.
     Demo,
     /// Formatting, clippy, rustdoc, dependencies' licences, crate edges, tidiness.
@@ -53,6 +56,7 @@ fn run(command: Command) -> Result<()> {
             cmd::say("setup: complete");
             Ok(())
         }
+        Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),

@@ -1,0 +1,152 @@
+//! A load generator for `cargo xtask bench capture`: servers, and clients that print medians.
+//!
+//! One process, one measurement, one line of output, so that the caller can place each in a cgroup
+//! and take turns between them.
+
+use std::{
+    env,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::ExitCode,
+    thread,
+    time::Instant,
+};
+
+use socket2::{Domain, Socket, Type};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const USAGE: &str = "usage: egressd-load serve {close|echo|sink} ADDRESS…\n\
+                     \x20      egressd-load connect ADDRESS COUNT\n\
+                     \x20      egressd-load round-trip ADDRESS BYTES COUNT\n\
+                     \x20      egressd-load bulk ADDRESS MEBIBYTES";
+
+/// What bulk transfers write at a time.
+const BLOCK: usize = 128 * 1024;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    match run(&words.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(line) => {
+            // The caller reads it from a pipe, and is gone if that fails.
+            writeln!(std::io::stdout(), "{line}").ok();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            writeln!(std::io::stderr(), "egressd-load: {error}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<String> {
+    match words {
+        ["serve", mode, addresses @ ..] => serve(mode, addresses),
+        ["connect", address, count] => connects(address.parse()?, count.parse()?),
+        ["round-trip", address, bytes, count] => {
+            round_trips(address.parse()?, bytes.parse()?, count.parse()?)
+        }
+        ["bulk", address, mebibytes] => bulk(address.parse()?, mebibytes.parse()?),
+        _ => Err(USAGE.into()),
+    }
+}
+
+/// Serves until it is killed.
+fn serve(mode: &str, addresses: &[&str]) -> Result<String> {
+    let handle: fn(TcpStream) -> Result<()> = match mode {
+        "close" => |_| Ok(()),
+        "echo" => echo,
+        "sink" => sink,
+        _ => return Err(USAGE.into()),
+    };
+    let mut threads = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address)?;
+        threads.push(thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A client that goes away ends its own measurement.
+                thread::spawn(move || handle(stream).ok());
+            }
+        }));
+    }
+    writeln!(std::io::stdout(), "listening")?;
+    for thread in threads {
+        drop(thread.join());
+    }
+    Err("no address to listen on".into())
+}
+
+fn echo(mut stream: TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; BLOCK];
+    loop {
+        let size = stream.read(&mut buffer)?;
+        if size == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..size])?;
+    }
+}
+
+/// Reads to the end and answers with one byte, so that the client knows when all has arrived.
+fn sink(mut stream: TcpStream) -> Result<()> {
+    let mut buffer = vec![0; BLOCK];
+    while stream.read(&mut buffer)? > 0 {}
+    Ok(stream.write_all(&[0])?)
+}
+
+fn dial(address: SocketAddr) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.connect(&address.into())?;
+    Ok(socket.into())
+}
+
+/// The median time of connect() alone, in nanoseconds. The server closes; its doing so is awaited
+/// outside the measured time, so that nothing else runs during the next connect().
+fn connects(address: SocketAddr, count: usize) -> Result<String> {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        let start = Instant::now();
+        socket.connect(&address.into())?;
+        times.push(start.elapsed().as_nanos());
+        let mut stream = TcpStream::from(socket);
+        stream.read_to_end(&mut Vec::new())?;
+    }
+    Ok(median(times).to_string())
+}
+
+/// The median time of a round trip, in nanoseconds.
+fn round_trips(address: SocketAddr, bytes: usize, count: usize) -> Result<String> {
+    let mut stream = dial(address)?;
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; bytes];
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let start = Instant::now();
+        stream.write_all(&buffer)?;
+        stream.read_exact(&mut buffer)?;
+        times.push(start.elapsed().as_nanos());
+    }
+    Ok(median(times).to_string())
+}
+
+/// The rate of one transfer, in bits a second.
+fn bulk(address: SocketAddr, mebibytes: usize) -> Result<String> {
+    let mut stream = dial(address)?;
+    let block = vec![0; BLOCK];
+    let blocks = (mebibytes << 20) / BLOCK;
+    let start = Instant::now();
+    for _ in 0..blocks {
+        stream.write_all(&block)?;
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    stream.read_exact(&mut [0])?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(((blocks * BLOCK * 8) as f64 / seconds).round().to_string())
+}
+
+fn median(mut times: Vec<u128>) -> u128 {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or(0)
+}
