@@ -127,3 +127,14 @@ fn a_folder_that_is_no_cgroup_is_exit_code_3() {
     let name = folder.path().display().to_string();
     assert!(printed(&done).contains(&name), "{}", printed(&done));
 }
+
+#[test]
+fn a_foreign_program_that_shares_with_nobody_is_exit_code_3() {
+    let node = Node::new();
+    egressd_tests::attach_exclusive(&node.cgroup);
+    assert_eq!(egressd_tests::attached_programs(&node.cgroup), ["connect4"]);
+    let done = node.daemon().start_to_fail().expect_code(3);
+    let name = node.cgroup.path().display().to_string();
+    assert!(printed(&done).contains(&name), "{}", printed(&done));
+    assert_eq!(egressd_tests::attached_programs(&node.cgroup), ["connect4"]);
+}

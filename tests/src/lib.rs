@@ -12,23 +12,23 @@
 //! Failures panic: whoever calls is a test.
 
 mod access;
+mod bpf;
 mod cgroup;
 mod daemon;
 mod mounts;
 mod netns;
 mod node;
 mod process;
-mod programs;
 mod server;
 mod wait;
 
 pub use access::AccessLine;
+pub use bpf::{attach_exclusive, attached_programs};
 pub use cgroup::Cgroup;
 pub use daemon::{Daemon, DaemonBuilder, egressd};
 pub use mounts::cgroup2_root;
 pub use netns::Netns;
 pub use node::{NODE_V4, NODE_V6, Node, WORLD_V4, WORLD_V6};
 pub use process::{Finished, Running, Spawn};
-pub use programs::attached_programs;
 pub use server::{Behaviour, HttpServer, Nginx, Servers, TlsServer};
 pub use wait::{WAIT, until};
