@@ -60,7 +60,7 @@ impl PipePool {
             return None;
         };
         // Over the user's limit of pipe pages the pipe stays at its 64 KiB.
-        drop(fcntl_setpipe_size(&write, SIZE));
+        fcntl_setpipe_size(&write, SIZE).ok();
         Some(Pipe { read, write })
     }
 

@@ -1,3 +1,5 @@
+//! The relay between real sockets over loopback.
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{

@@ -187,7 +187,7 @@ impl Stream {
     /// Tells the peer that no more bytes follow.
     pub(crate) fn shutdown_write(&self) {
         // The one error possible is that the peer has gone, and reading tells that better.
-        drop(shutdown(&self.fd, Shutdown::Write));
+        shutdown(&self.fd, Shutdown::Write).ok();
     }
 
     /// Closes in order: what was written still arrives, then the end.
@@ -212,7 +212,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         if !self.orderly {
             // On a Unix socket this has no effect: there a close is all there is.
-            drop(sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO)));
+            sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO)).ok();
         }
     }
 }

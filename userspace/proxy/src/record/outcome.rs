@@ -1,0 +1,199 @@
+//! How a flow ended, as one closed list: the source of its flags, its details, and the metric label.
+
+use std::{fmt, io};
+
+use super::flags::{ResponseFlag, ResponseFlags};
+use crate::socket::ConnectError;
+
+/// How a flow ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Both sides sent all they had.
+    Completed,
+    /// The application broke off after the flow was established.
+    AppReset,
+    /// The application broke off, or went, before there was an endpoint to talk to.
+    AppGone,
+    /// The endpoint broke off.
+    UpstreamReset,
+    /// Nothing was sent for as long as a flow may be idle.
+    IdleTimeout,
+    /// The flow lasted as long as a flow may.
+    DurationLimit,
+    /// Nothing on the listener takes the connection.
+    NoRoute,
+    /// The route leads to a cluster that does not exist.
+    NoCluster,
+    /// The cluster has no endpoint: none configured, none resolved, or BlackHoleCluster.
+    NoHealthyUpstream,
+    /// The cluster has as many connections as it may have.
+    Overflow,
+    /// The endpoint's name does not resolve.
+    DnsFailure,
+    /// No endpoint could be connected to; the reason is that of the last attempt.
+    ConnectFailed(TransportFailure),
+    /// egressd carries as many flows as it may.
+    FlowLimit,
+    /// egressd ends, and the time for draining is over.
+    Drained,
+    /// The configuration asks for something this version cannot do, and doing it halfway would be
+    /// wrong: TLS to the endpoint that would be plaintext, for one.
+    Unsupported(&'static str),
+    /// The flow was dropped without a word: a defect of egressd.
+    Forgotten,
+}
+
+/// Why an endpoint could not be connected to, as `upstream_transport_failure_reason`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportFailure {
+    /// The kernel refused at once.
+    Immediate(io::ErrorKind, Errno),
+    /// The network refused.
+    Delayed(io::ErrorKind, Errno),
+    /// Nobody answered in time.
+    Timeout,
+    /// The loop guard refused.
+    Loop,
+    /// There was no socket to be had.
+    NoSocket(Errno),
+}
+
+/// An error number of the system; 0 where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Outcome {
+    /// The response flags.
+    pub fn flags(&self) -> ResponseFlags {
+        match self {
+            Self::Completed | Self::IdleTimeout => ResponseFlags::NONE,
+            Self::AppReset | Self::AppGone => ResponseFlag::DownstreamConnectionTermination.into(),
+            Self::UpstreamReset => ResponseFlag::UpstreamConnectionTermination.into(),
+            Self::DurationLimit => ResponseFlag::DurationTimeout.into(),
+            Self::NoRoute => ResponseFlag::NoRoute.into(),
+            Self::NoCluster => ResponseFlag::NoCluster.into(),
+            Self::NoHealthyUpstream => ResponseFlag::NoHealthyUpstream.into(),
+            Self::Overflow => ResponseFlag::UpstreamOverflow.into(),
+            Self::DnsFailure => ResponseFlag::DnsFailure.into(),
+            // TCP connects that fail carry both, as Envoy's do: the attempts are used up as well.
+            Self::ConnectFailed(_) => {
+                ResponseFlags::from(ResponseFlag::UpstreamConnectionFailure)
+                    .with(ResponseFlag::RetryLimitExceeded)
+            }
+            Self::FlowLimit => ResponseFlag::Overload.into(),
+            Self::Drained | Self::Forgotten => ResponseFlag::LocalReset.into(),
+            Self::Unsupported(_) => ResponseFlag::UpstreamConnectionFailure.into(),
+        }
+    }
+
+    /// What ended the flow beside the two sides, for `connection_termination_details`.
+    pub fn termination(&self) -> Option<&'static str> {
+        match self {
+            Self::IdleTimeout => Some("tcp_session_idle_timeout"),
+            Self::DurationLimit => Some("max_connection_duration_reached"),
+            Self::NoRoute => Some("filter_chain_not_found"),
+            Self::FlowLimit => Some("flow_limit_reached"),
+            Self::Drained => Some("drain_time_over"),
+            Self::Forgotten => Some("internal_error"),
+            Self::Unsupported(what) => Some(what),
+            Self::Completed
+            | Self::AppReset
+            | Self::AppGone
+            | Self::UpstreamReset
+            | Self::NoCluster
+            | Self::NoHealthyUpstream
+            | Self::Overflow
+            | Self::DnsFailure
+            | Self::ConnectFailed(_) => None,
+        }
+    }
+
+    /// Why no endpoint could be connected to, if that is what happened.
+    pub fn transport_failure(&self) -> Option<&TransportFailure> {
+        match self {
+            Self::ConnectFailed(failure) => Some(failure),
+            Self::Completed
+            | Self::AppReset
+            | Self::AppGone
+            | Self::UpstreamReset
+            | Self::IdleTimeout
+            | Self::DurationLimit
+            | Self::NoRoute
+            | Self::NoCluster
+            | Self::NoHealthyUpstream
+            | Self::Overflow
+            | Self::DnsFailure
+            | Self::FlowLimit
+            | Self::Drained
+            | Self::Unsupported(_)
+            | Self::Forgotten => None,
+        }
+    }
+
+    /// Whether the flow went as the application and the endpoint wanted it to.
+    pub fn is_success(&self) -> bool {
+        self.flags() == ResponseFlags::NONE
+    }
+}
+
+impl From<&ConnectError> for TransportFailure {
+    fn from(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::Loop { .. } => Self::Loop,
+            ConnectError::Socket { source, .. } => Self::NoSocket(source.into()),
+            ConnectError::Immediate { source, .. } => Self::Immediate(source.kind(), source.into()),
+            ConnectError::Delayed { source, .. } => Self::Delayed(source.kind(), source.into()),
+            ConnectError::Timeout { .. } => Self::Timeout,
+        }
+    }
+}
+
+impl From<&io::Error> for Errno {
+    fn from(error: &io::Error) -> Self {
+        Self(error.raw_os_error().unwrap_or(0))
+    }
+}
+
+impl fmt::Display for TransportFailure {
+    /// In Envoy's words, which hold no spaces in an access log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Immediate(_, errno) => write!(f, "immediate_connect_error:_{errno}"),
+            Self::Delayed(_, errno) => write!(f, "delayed_connect_error:_{errno}"),
+            Self::Timeout => f.write_str("connection_timeout"),
+            Self::Loop => f.write_str("upstream_leads_back_to_egressd"),
+            Self::NoSocket(errno) => write!(f, "no_socket:_{errno}"),
+        }
+    }
+}
+
+impl fmt::Display for Errno {
+    /// The system's description with `_` for spaces: `Connection_refused`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = io::Error::from_raw_os_error(self.0).to_string();
+        // The standard library appends the number in parentheses.
+        let text = text.split(" (os error").next().unwrap_or_default();
+        for (at, word) in text.split(' ').enumerate() {
+            if at > 0 {
+                f.write_str("_")?;
+            }
+            f.write_str(word)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_read_as_envoys_do() {
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        let to = "10.0.0.1:80".parse::<std::net::SocketAddr>().unwrap().into();
+        let error = ConnectError::Delayed { to, source: refused };
+        let failure = TransportFailure::from(&error);
+        assert_eq!(failure.to_string(), "delayed_connect_error:_Connection_refused");
+        assert_eq!(Outcome::ConnectFailed(failure).flags().to_string(), "UF,URX");
+    }
+}

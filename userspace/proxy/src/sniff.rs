@@ -1,0 +1,123 @@
+//! Sniffing: what a connection's first bytes are, found out without taking them from the socket.
+//!
+//! Only where the listener asks; a declared TCP port waits for no byte. The bytes are looked at in
+//! place (MSG_PEEK), at most [`MOST`] of them, so that whatever reads the connection afterwards
+//! gets all of it and nothing is copied or kept.
+//!
+//! An application may stay silent because its server speaks first. Istio waits for ever by default;
+//! so do we, bounded by the idle time of a relay, and for no longer than the listener's timeout.
+
+pub(crate) mod http;
+pub(crate) mod tls;
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use self::{http::RequestBytes, tls::ClientHello};
+use crate::{
+    relay::scratch,
+    socket::{Seen, Stream},
+};
+
+/// What there is to be found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Whether it is TLS, and for whom.
+    pub(crate) tls: bool,
+    /// Whether it is HTTP, and for whom.
+    pub(crate) http: bool,
+    /// How long to wait; then it is [`Sniffed::Raw`].
+    pub(crate) timeout: Duration,
+}
+
+/// What the first bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sniffed {
+    /// Nobody asked.
+    Nothing,
+    /// Neither TLS nor HTTP, or nothing in time.
+    Raw,
+    /// A ClientHello.
+    Tls(ClientHello),
+    /// The head of an HTTP request.
+    Http(RequestBytes),
+}
+
+/// What the bytes so far say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parsed<T> {
+    /// It is one, and here it is.
+    Whole(T),
+    /// It may become one.
+    Partial,
+    /// It is none, whatever follows.
+    Not,
+}
+
+/// Finds out what `stream` begins with.
+///
+/// # Errors
+/// The application broke off, or went without a word.
+pub(crate) async fn sniff(stream: &mut Stream, wanted: Wanted) -> io::Result<Sniffed> {
+    let mut timer = pin!(sleep(wanted.timeout));
+    let mut known = 0;
+    poll_fn(|cx| {
+        if let Poll::Ready(sniffed) = poll_sniff(cx, stream, wanted, &mut known) {
+            return Poll::Ready(sniffed);
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Ok(Sniffed::Raw))
+    })
+    .await
+}
+
+fn poll_sniff(
+    cx: &mut Context<'_>,
+    stream: &mut Stream,
+    wanted: Wanted,
+    known: &mut usize,
+) -> Poll<io::Result<Sniffed>> {
+    scratch::with(|buffer| {
+        let buffer = &mut buffer[..MOST];
+        loop {
+            let (seen, more) = match ready!(stream.poll_peek(cx, buffer, *known))? {
+                Seen::End(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Seen::End(seen) => (seen, false),
+                Seen::Bytes(seen) => (seen, seen < MOST),
+            };
+            if let Some(sniffed) = judge(&buffer[..seen], wanted) {
+                return Poll::Ready(Ok(sniffed));
+            }
+            if !more {
+                return Poll::Ready(Ok(Sniffed::Raw));
+            }
+            *known = seen;
+        }
+    })
+}
+
+/// What the first bytes are; `None` if more are needed to tell.
+fn judge(bytes: &[u8], wanted: Wanted) -> Option<Sniffed> {
+    let tls = if wanted.tls { tls::parse(bytes) } else { Parsed::Not };
+    let http = if wanted.http { http::parse(bytes) } else { Parsed::Not };
+    match (tls, http) {
+        (Parsed::Whole(hello), _) => Some(Sniffed::Tls(hello)),
+        (_, Parsed::Whole(head)) => Some(Sniffed::Http(head)),
+        (Parsed::Not, Parsed::Not) => Some(Sniffed::Raw),
+        (Parsed::Partial, _) | (_, Parsed::Partial) => None,
+    }
+}
+
+/// Bytes looked at: the largest ClientHello and the largest request head that are understood. As
+/// much as a thread's scratch buffer holds, and as Envoy looks at.
+const MOST: usize = scratch::SIZE;
+
+#[cfg(test)]
+mod tests;
