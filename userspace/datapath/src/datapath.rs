@@ -1,6 +1,6 @@
 //! Programs, links and maps, from loading to leaving.
 
-use std::{collections::BTreeSet, fs::File, path::PathBuf};
+use std::{collections::BTreeSet, fs::File, net::IpAddr, path::PathBuf};
 
 use aya::{
     Ebpf,
@@ -12,8 +12,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::{
     addresses::{self, AddressChanges},
-    bytes::{self, ConfigBytes, OriginalBytes, OwnAddressBytes, TupleBytes},
+    bytes::{self, ConfigBytes, KeyBytes, OriginalBytes, OwnAddressBytes, TupleBytes},
     cgroup::{OwnCgroup, cgroup2_root, nearest_ancestors},
+    dns::{DnsServers, DnsSockets, Heartbeat},
     error::Error,
     events::{Forward, Notice, Sources, Watch},
     links::Links,
@@ -34,6 +35,17 @@ pub struct Settings {
     pub port: u16,
     /// `capture.onProxyDown: reject`.
     pub reject_on_proxy_down: bool,
+    /// DNS queries to capture; `None` leaves DNS alone.
+    pub dns: Option<DnsSettings>,
+}
+
+/// Which DNS queries are captured, and where they arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// The DNS server's port on its spread addresses; the fifteen after it are used on `::1` too.
+    pub port: u16,
+    /// Whose queries; a list is set by [`Datapath::set_dns_servers`] and may change.
+    pub servers: DnsServers,
 }
 
 /// Values of [`Counter`], summed over the CPUs, with their names.
@@ -48,6 +60,9 @@ pub struct Datapath {
     own: HashMap<MapData, OwnAddressBytes, u32>,
     own_held: BTreeSet<(u64, RowKey)>,
     handoffs: HashMap<MapData, TupleBytes, OriginalBytes>,
+    dns_servers: HashMap<MapData, KeyBytes, u32>,
+    dns_servers_held: BTreeSet<RowKey>,
+    heartbeat: Option<Heartbeat>,
     counts: PerCpuArray<MapData, u64>,
     config: Array<MapData, ConfigBytes>,
     originals: Originals,
@@ -90,6 +105,9 @@ impl Datapath {
             own: take(&mut bpf, "OWN")?,
             own_held: BTreeSet::new(),
             handoffs: take(&mut bpf, "HANDOFFS")?,
+            dns_servers: take(&mut bpf, "DNS_SERVERS")?,
+            dns_servers_held: BTreeSet::new(),
+            heartbeat: Some(Heartbeat::new(take(&mut bpf, "DNS_HEARTBEAT")?)),
             counts: take(&mut bpf, "COUNTS")?,
             config: take(&mut bpf, "CONFIG")?,
             originals: Originals::new(accepted),
@@ -111,7 +129,46 @@ impl Datapath {
         if self.settings.reject_on_proxy_down {
             config = config.reject_on_down();
         }
+        if let Some(dns) = &self.settings.dns {
+            config = config.capture_dns(dns.port, dns.servers == DnsServers::All);
+        }
         self.config.set(0, bytes::config(config), 0).map_err(Error::bpf("writing the settings"))
+    }
+
+    /// Tags the DNS server's sockets of a network namespace.
+    pub fn tag_dns(&mut self, sockets: &DnsSockets) -> Result<(), Error> {
+        for socket in &sockets.udp {
+            self.listeners.insert(socket, 1, 0).map_err(Error::bpf("tagging a DNS socket"))?;
+        }
+        for socket in &sockets.tcp {
+            self.listeners.insert(socket, 1, 0).map_err(Error::bpf("tagging a DNS listener"))?;
+        }
+        Ok(())
+    }
+
+    /// Sets the servers whose queries are captured, if they are listed. Takes effect at once.
+    pub fn set_dns_servers(&mut self, servers: &[IpAddr]) -> Result<(), Error> {
+        let wanted: BTreeSet<RowKey> = servers.iter().map(|ip| RowKey::new(*ip, 0)).collect();
+        let gone: Vec<_> = self.dns_servers_held.difference(&wanted).copied().collect();
+        for key in gone {
+            self.dns_servers
+                .remove(&bytes::key(key))
+                .map_err(Error::bpf("removing a captured DNS server"))?;
+            self.dns_servers_held.remove(&key);
+        }
+        for key in wanted {
+            if self.dns_servers_held.insert(key) {
+                self.dns_servers
+                    .insert(bytes::key(key), 1, 0)
+                    .map_err(Error::bpf("adding a captured DNS server"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sign of life of the DNS server. Once only: `None` the second time.
+    pub fn heartbeat(&mut self) -> Option<Heartbeat> {
+        self.heartbeat.take()
     }
 
     /// Tags the listeners of one more network namespace.
@@ -166,7 +223,7 @@ impl Datapath {
 
     /// Starts capturing.
     pub fn attach(&mut self) -> Result<(), Error> {
-        let Self { links, bpf, cgroups, own_cgroup, .. } = self;
+        let Self { links, bpf, cgroups, own_cgroup, settings, .. } = self;
         let covered = cgroups.iter().any(|captured| own_cgroup.path().starts_with(&captured.path));
         if !covered {
             let path = own_cgroup.path();
@@ -175,6 +232,9 @@ impl Datapath {
             links.follow(bpf, &file, path)?;
         }
         for captured in cgroups {
+            if settings.dns.is_some() {
+                links.capture_dns(bpf, &captured.lock, &captured.path)?;
+            }
             links.capture(bpf, &captured.lock, &captured.path)?;
         }
         Ok(())

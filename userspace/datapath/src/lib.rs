@@ -11,6 +11,7 @@ mod addresses;
 mod bytes;
 mod cgroup;
 mod datapath;
+mod dns;
 mod error;
 mod events;
 mod links;
@@ -23,7 +24,8 @@ mod rows;
 mod shared;
 
 pub use cgroup::{OwnCgroup, cgroup2_root, nearest_ancestors};
-pub use datapath::{Counters, Datapath, Settings};
+pub use datapath::{Counters, Datapath, DnsSettings, Settings};
+pub use dns::{DnsServers, DnsSockets, Heartbeat};
 pub use error::Error;
 pub use events::{Denied, Notice, Watch};
 pub use listeners::{Listeners, MARK, is_spread_address};

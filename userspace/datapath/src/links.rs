@@ -15,7 +15,7 @@ use aya::{
 
 use crate::{
     error::Error,
-    load::{CLOSE, CONNECT, PEER, TCP, program},
+    load::{CLOSE, CONNECT, DNS, PEER, TCP, program},
 };
 
 const MODE: CgroupAttachMode = CgroupAttachMode::Single;
@@ -25,6 +25,7 @@ const MODE: CgroupAttachMode = CgroupAttachMode::Single;
 pub(crate) struct Links {
     connect: Vec<CgroupSockAddrLink>,
     peer: Vec<CgroupSockAddrLink>,
+    dns: Vec<CgroupSockAddrLink>,
     tcp: Vec<SockOpsLink>,
     close: Vec<CgroupSockLink>,
 }
@@ -47,6 +48,19 @@ impl Links {
         }
         for name in CONNECT {
             self.connect.push(attach_sock_addr(bpf, name, cgroup, path)?);
+        }
+        Ok(())
+    }
+
+    /// Attaches what DNS needs beside the above.
+    pub(crate) fn capture_dns(
+        &mut self,
+        bpf: &mut Ebpf,
+        cgroup: &File,
+        path: &Path,
+    ) -> Result<(), Error> {
+        for name in DNS {
+            self.dns.push(attach_sock_addr(bpf, name, cgroup, path)?);
         }
         Ok(())
     }

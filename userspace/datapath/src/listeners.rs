@@ -102,7 +102,7 @@ fn spread_v6_address(index: u32, port: u16) -> Option<SocketAddr> {
     Some(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port))
 }
 
-fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
     // Past connections in TIME_WAIT do not keep us from our port; a live listener still does.
     socket.set_reuse_address(true)?;
@@ -136,7 +136,7 @@ fn fastopen(socket: &Socket) {
 
 static FASTOPEN_QUEUE_VALUE: i32 = FASTOPEN_QUEUE;
 
-fn taken(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn taken(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
     move |error| {
         if error.kind() == io::ErrorKind::AddrInUse {
             Error::PortTaken { address, count: MAX_SPREAD_V6 }
@@ -146,7 +146,7 @@ fn taken(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
     }
 }
 
-fn is_without_v6(error: &io::Error) -> bool {
+pub(crate) fn is_without_v6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 

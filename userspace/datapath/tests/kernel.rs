@@ -5,13 +5,15 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     process::Command,
 };
 
 use egressd_abi::{Row, RowKey, RowVerdict};
-use egressd_datapath::{Datapath, KernelTable, Listeners, Settings, cgroup2_root};
+use egressd_datapath::{
+    Datapath, DnsServers, DnsSettings, DnsSockets, KernelTable, Listeners, Settings, cgroup2_root,
+};
 use nix::sched::{CloneFlags, unshare};
 
 /// A cgroup of this test's own, removed at its end.
@@ -59,13 +61,47 @@ fn answer(listener: TcpListener, originals: egressd_datapath::Originals) {
     });
 }
 
+/// Sends every datagram back where it came from.
+fn answer_datagrams(sockets: Vec<UdpSocket>) {
+    for socket in sockets {
+        socket.set_nonblocking(false).unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((size, from)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&buffer[..size], from).unwrap();
+            }
+        });
+    }
+}
+
+const DNS_CLIENT: &str = "python3 - <<'END' 2>&1 | tail -n 6
+from socket import *
+def new(family):
+    s = socket(family, SOCK_DGRAM); s.settimeout(3); return s
+s = new(AF_INET); s.connect(('192.0.2.53', 53)); s.send(b'hello')
+print(s.getpeername(), s.recvfrom(99)[0])
+s = new(AF_INET)
+for word in (b'one', b'two'):
+    s.sendto(word, ('192.0.2.53', 53)); data, peer = s.recvfrom(99); print(peer, data)
+s = new(AF_INET6); s.sendto(b'six', ('2001:db8::53', 53)); data, peer = s.recvfrom(99); print(peer[:2], data)
+s = new(AF_INET6); s.sendto(b'mapped', ('::ffff:192.0.2.53', 53)); data, peer = s.recvfrom(99); print(peer[:2], data)
+s = new(AF_INET)
+try: s.sendto(b'no', ('192.0.2.54', 53))
+except OSError as e: print(('192.0.2.54', 53), e)
+END";
+
 #[test]
 fn a_connect_is_turned_and_handed_over() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
     let cgroup = Cgroup::new("egressd-kernel-test");
-    let settings =
-        Settings { cgroups: vec![cgroup.0.clone()], port: 15001, reject_on_proxy_down: false };
+    let servers = DnsServers::Listed(Vec::new());
+    let settings = Settings {
+        cgroups: vec![cgroup.0.clone()],
+        port: 15001,
+        reject_on_proxy_down: false,
+        dns: Some(DnsSettings { port: 15053, servers }),
+    };
     let mut datapath = Datapath::load(settings).unwrap();
     let listeners = Listeners::bind(15001).unwrap();
     assert_eq!((listeners.spread_v4(), listeners.spread_v6()), (16, 16));
@@ -84,6 +120,15 @@ fn a_connect_is_turned_and_handed_over() {
     let prefixes = BTreeMap::from([((24, RowKey::from(network)), row)]);
     let table = KernelTable { exact, prefixes, deny_unknown: true, ..KernelTable::default() };
     datapath.publish(1, &table).unwrap();
+    let dns = DnsSockets::bind(15053).unwrap();
+    assert_eq!((dns.udp.len(), dns.tcp.len()), (32, 2));
+    datapath.tag_dns(&dns).unwrap();
+    datapath
+        .set_dns_servers(&["192.0.2.53", "2001:db8::53"].map(|ip| ip.parse().unwrap()))
+        .unwrap();
+    let heartbeat = datapath.heartbeat().unwrap();
+    heartbeat.beat().unwrap();
+    answer_datagrams(dns.udp);
     datapath.attach().unwrap();
 
     for (to, said) in [
@@ -102,6 +147,22 @@ fn a_connect_is_turned_and_handed_over() {
     assert_eq!(counters["captured"], 4);
     assert_eq!(counters["denied"], 1);
     assert_eq!(counters["direct_dial"], 1);
+
+    // Connected and unconnected sockets, one that asks two servers, and an IPv4-mapped server.
+    heartbeat.beat().unwrap();
+    let said = cgroup.run(DNS_CLIENT);
+    let expected = "\
+        ('192.0.2.53', 53) b'hello'\n\
+        ('192.0.2.53', 53) b'one'\n\
+        ('192.0.2.53', 53) b'two'\n\
+        ('2001:db8::53', 53) b'six'\n\
+        ('::ffff:192.0.2.53', 53) b'mapped'\n\
+        ('192.0.2.54', 53) [Errno 101] Network is unreachable\n";
+    assert_eq!(said, expected);
+    // Silence is as good as death: DNS is left alone.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let said = cgroup.run(DNS_CLIENT);
+    assert!(said.contains("Network is unreachable"), "{said}");
 
     datapath.publish(2, &KernelTable::default()).unwrap();
     let unreachable = cgroup.run(&client("('240.0.0.1', 80)"));

@@ -1,0 +1,112 @@
+//! The sockets captured DNS queries arrive at, and the sign that somebody reads them.
+//!
+//! An address for each of the sixteen servers that one application socket can tell apart; an answer
+//! leaves from the address that was asked. The mapping back is the kernel side's.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    sync::Mutex,
+};
+
+use aya::maps::{Array, MapData};
+use egressd_abi::{DNS_SLOTS, DNS_SPREAD};
+use nix::time::{ClockId, clock_gettime};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{
+    error::Error,
+    listeners::{is_without_v6, listen, taken},
+};
+
+/// Receive buffer of each UDP socket, in bytes: some 4,000 queries.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Whose queries are captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsServers {
+    /// Queries to every server.
+    All,
+    /// Queries to these, 256 at most.
+    Listed(Vec<IpAddr>),
+}
+
+/// Bound sockets of the DNS server in one network namespace.
+#[derive(Debug)]
+pub struct DnsSockets {
+    /// Datagrams, one socket for each spread address.
+    pub udp: Vec<UdpSocket>,
+    /// Connections, one listener for each family.
+    pub tcp: Vec<TcpListener>,
+}
+
+/// Tells the kernel side that the DNS server is alive.
+pub struct Heartbeat {
+    map: Mutex<Array<MapData, u64>>,
+}
+
+impl DnsSockets {
+    /// Binds in the calling thread's network namespace. Without IPv6 there are no IPv6 sockets,
+    /// which is no error.
+    ///
+    /// # Errors
+    /// [`Error::PortTaken`] where somebody has `port` already.
+    pub fn bind(port: u16) -> Result<Self, Error> {
+        let mut udp = Vec::new();
+        let mut tcp = Vec::new();
+        for slot in 0..DNS_SLOTS {
+            let at = spread_v4(slot, port);
+            udp.push(datagrams(at).map_err(taken(at))?);
+        }
+        tcp.push(listen(spread_v4(0, port)).map_err(taken(spread_v4(0, port)))?);
+        for slot in 0..DNS_SLOTS {
+            let Some(at) = spread_v6(slot, port) else { break };
+            match datagrams(at) {
+                Ok(socket) => udp.push(socket),
+                Err(error) if is_without_v6(&error) => break,
+                Err(error) => return Err(taken(at)(error)),
+            }
+            if slot == 0 {
+                tcp.push(listen(at).map_err(taken(at))?);
+            }
+        }
+        Ok(Self { udp, tcp })
+    }
+}
+
+impl Heartbeat {
+    pub(crate) fn new(map: Array<MapData, u64>) -> Self {
+        Self { map: Mutex::new(map) }
+    }
+
+    /// Says so. To be called every 200 ms by the thread that answers; after a second of silence the
+    /// kernel side leaves DNS alone.
+    pub fn beat(&self) -> Result<(), Error> {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC)
+            .map_err(|error| Error::io("reading the clock")(error.into()))?;
+        let now = std::time::Duration::from(now).as_nanos();
+        let mut map = self.map.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        map.set(0, u64::try_from(now).unwrap_or(u64::MAX), 0)
+            .map_err(Error::bpf("writing the heartbeat"))
+    }
+}
+
+fn spread_v4(slot: u32, port: u16) -> SocketAddr {
+    let first = u32::from(Ipv4Addr::from(DNS_SPREAD)) + 1;
+    SocketAddr::new(Ipv4Addr::from(first + slot).into(), port)
+}
+
+fn spread_v6(slot: u32, port: u16) -> Option<SocketAddr> {
+    let port = u16::try_from(u32::from(port) + slot).ok()?;
+    Some(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port))
+}
+
+fn datagrams(at: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&at.into())?;
+    Ok(socket.into())
+}
