@@ -30,7 +30,7 @@ pub(crate) trait Decode: Default {
 macro_rules! object {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident {
+        $vis:vis struct $name:ident {
             $( $(#[$field_meta:meta])* $field:ident : $type:ty = $key:literal $($required:ident)? , )*
         }
         $( plus { $( $(#[$plus_meta:meta])* $plus:ident : $plus_type:ty , )* } )?
@@ -39,9 +39,9 @@ macro_rules! object {
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq)]
-        pub struct $name {
-            $( $(#[$field_meta])* pub $field: $type, )*
-            $($( $(#[$plus_meta])* pub $plus: $plus_type, )*)?
+        $vis struct $name {
+            $( $(#[$field_meta])* $vis $field: $type, )*
+            $($( $(#[$plus_meta])* $vis $plus: $plus_type, )*)?
         }
 
         impl $crate::decode::Decode for $name {

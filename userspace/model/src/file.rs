@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::decode::{At, Cx, Decode};
 use crate::document::{self, Document};
-use crate::yaml::{self, Chunk, MAX_TEXT};
-use crate::{Diagnostic, Severity, Span, Verdict};
+use crate::resource::MeshConfig;
+use crate::yaml::{self, Chunk, MAX_TEXT, Node};
+use crate::{Diagnostic, Severity, Span, Verdict, validate};
 
 /// Everything that is known about one file. Keep it, and parse again only the files that change.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +67,46 @@ pub fn parse_bytes(path: &str, bytes: &[u8]) -> ParsedFile {
             let help = Some("save the file as UTF-8".to_owned());
             let documents = vec![unreadable(&path, "not-utf8", span, error.to_string(), help)];
             ParsedFile { path, documents }
+        }
+    }
+}
+
+/// Reads mesh-wide settings: the map at `path_in_document` of the first document, for example `["meshConfig"]` in
+/// egressd.yaml, or the whole document where the path is empty. An absent or empty map gives the defaults.
+///
+/// # Errors
+/// Every finding, if one of them is an error. Otherwise the warnings come with the settings.
+pub fn parse_mesh_config(
+    path: &str,
+    text: &str,
+    path_in_document: &[&str],
+) -> Result<(MeshConfig, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let file: Arc<str> = Arc::from(path);
+    let Some(chunk) = yaml::chunks(text).into_iter().next() else {
+        return Ok((MeshConfig::default(), Vec::new()));
+    };
+    let (nodes, duplicates, error) = yaml::read(chunk);
+    if let Some(error) = error {
+        return Err(unreadable(&file, "syntax", error.span, error.message, error.help).diagnostics);
+    }
+    let mut cx = Cx::new(&file);
+    let mesh = nodes.first().map(|node| mesh_config(&At::root(node), path_in_document, &mut cx));
+    for duplicate in &duplicates {
+        cx.duplicate_key(duplicate);
+    }
+    let rejected = cx.has_errors();
+    let diagnostics = cx.finish();
+    if rejected { Err(diagnostics) } else { Ok((mesh.unwrap_or_default(), diagnostics)) }
+}
+
+fn mesh_config(at: &At<'_>, path: &[&str], cx: &mut Cx) -> MeshConfig {
+    match path {
+        [first, rest @ ..] => mesh_config(&at.field(first), rest, cx),
+        [] if at.node().is_none_or(Node::is_null) => MeshConfig::default(),
+        [] => {
+            let mesh = MeshConfig::decode(at, cx);
+            validate::mesh_config(&mesh, at, cx);
+            mesh
         }
     }
 }

@@ -20,7 +20,7 @@ mod virtual_service_http;
 mod workload_entry;
 
 pub use destination_rule::{DestinationRule, MatchLabels, Subset};
-pub use extension::{HealthCheck, HealthCheckHeader};
+pub use extension::{HealthCheck, HealthCheckHeader, HealthCheckHeaders};
 pub use gateway::{
     Gateway, Server, ServerPort, ServerTlsMode, ServerTlsSettings, TlsCertificate,
     TlsProtocolVersion,

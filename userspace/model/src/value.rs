@@ -7,6 +7,7 @@ mod locality;
 mod matcher;
 mod percent;
 mod protocol;
+mod re2;
 mod timestamp;
 
 pub use address::{EndpointAddress, InvalidIpRange, IpRange, UnixSocket};
@@ -16,6 +17,7 @@ pub use locality::Locality;
 pub use matcher::StringMatch;
 pub use percent::Percent;
 pub use protocol::{Protocol, ProtocolFamily};
+pub use re2::{InvalidRegex, Re2};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 
 /// Kubernetes labels or annotations.

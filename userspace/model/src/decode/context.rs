@@ -1,5 +1,6 @@
 //! What reading a document collects: findings, and what they make pointless to report.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::decode::{At, nearest};
@@ -16,9 +17,11 @@ pub(crate) struct Cx {
     path: Arc<str>,
     diagnostics: Vec<Diagnostic>,
     /// Addresses of nodes that could not be read. Only compared, never followed.
-    failed: Vec<usize>,
+    failed: HashSet<usize>,
     /// Maps, by address, and the field that an unknown one in them was probably meant to be.
-    meant: Vec<(usize, String)>,
+    meant: HashSet<(usize, String)>,
+    /// Maps, by address, with a field that the API does not have.
+    incomplete: HashSet<usize>,
     lost_indentation: bool,
 }
 
@@ -39,8 +42,9 @@ impl Cx {
         Self {
             path: Arc::clone(path),
             diagnostics: Vec::new(),
-            failed: Vec::new(),
-            meant: Vec::new(),
+            failed: HashSet::new(),
+            meant: HashSet::new(),
+            incomplete: HashSet::new(),
             lost_indentation: false,
         }
     }
@@ -119,7 +123,7 @@ impl Cx {
     ) -> Report<'_> {
         let dropped = self.is_consequence(at);
         if let Some(node) = at.node() {
-            self.failed.push(address(node));
+            self.failed.insert(address(node));
         }
         if dropped {
             return Report(None);
@@ -148,9 +152,7 @@ impl Cx {
                 return true;
             }
             let meant = at.owner().and_then(|(owner, name)| Some((address(owner.node()?), name)));
-            if meant.is_some_and(|(map, name)| {
-                self.meant.iter().any(|known| known.0 == map && known.1 == name)
-            }) {
+            if meant.is_some_and(|(map, name)| self.meant.contains(&(map, name.to_owned()))) {
                 return true;
             }
             step = at.parent();
@@ -158,9 +160,18 @@ impl Cx {
         false
     }
 
-    /// Whether the value at `at` was written and could not be read.
-    pub(crate) fn is_failed(&self, at: &At<'_>) -> bool {
-        self.is_consequence(at)
+    /// An error about what a map does not have. Dropped where the map has a field that the API does not know:
+    /// that one was probably meant.
+    pub(crate) fn lacking(
+        &mut self,
+        at: &At<'_>,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Report<'_> {
+        if at.node().is_some_and(|node| self.incomplete.contains(&address(node))) {
+            return Report(None);
+        }
+        self.error(at, code, message)
     }
 
     /// A value whose absence is reported here and nowhere further in.
@@ -169,7 +180,7 @@ impl Cx {
         if let Some((owner, name)) = at.owner()
             && let Some(map) = owner.node()
         {
-            self.meant.push((address(map), name.to_owned()));
+            self.meant.insert((address(map), name.to_owned()));
         }
     }
 
@@ -250,8 +261,11 @@ impl Cx {
     /// A field that the API does not have.
     pub(crate) fn unknown_field(&mut self, at: &At<'_>, key: &str, known: &[&str]) {
         let meant = nearest(key, known.iter().copied());
-        if let (Some(meant), Some(map)) = (meant, at.parent().and_then(At::node)) {
-            self.meant.push((address(map), meant.to_owned()));
+        if let Some(map) = at.parent().and_then(At::node) {
+            self.incomplete.insert(address(map));
+            if let Some(meant) = meant.filter(|meant| map.get(meant).is_none()) {
+                self.meant.insert((address(map), meant.to_owned()));
+            }
         }
         let (path, span, field) = (Arc::clone(&self.path), at.key_span(), at.path());
         let help = match meant {

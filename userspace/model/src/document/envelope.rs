@@ -181,7 +181,7 @@ fn peek_meta(at: &At<'_>, path: &Arc<str>) -> Meta {
 
 object! {
     /// Kubernetes' metadata. What is not read is still known by name.
-    pub struct Metadata {
+    struct Metadata {
         /// The name.
         name: String = "name",
         /// The namespace.

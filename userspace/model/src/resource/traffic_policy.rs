@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::Spanned;
 use crate::decode::{names, object};
-use crate::resource::extension::HealthCheck;
+use crate::resource::extension::{self, HealthCheck};
 use crate::resource::load_balancer::LoadBalancer;
 use crate::resource::virtual_service::PortSelector;
 use crate::value::HostPattern;
@@ -35,6 +35,7 @@ object! {
         /// egressd's extension `healthCheck`.
         health_check: Option<Spanned<HealthCheck>>,
     }
+    extended_by extension::of_policy
 }
 
 object! {
@@ -54,6 +55,7 @@ object! {
         /// egressd's extension `healthCheck`.
         health_check: Option<Spanned<HealthCheck>>,
     }
+    extended_by extension::of_port_policy
 }
 
 object! {
@@ -80,6 +82,7 @@ object! {
         /// Silence after which a connection is closed; default 1 h, zero: never.
         idle_timeout: Option<Spanned<Duration>> = "idleTimeout",
     }
+    extended_by extension::of_tcp_pool
 }
 
 object! {
