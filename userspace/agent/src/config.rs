@@ -53,8 +53,8 @@ pub(crate) struct Config {
     pub(crate) access_log: AccessLogConfig,
     /// DNS capture and virtual addresses.
     pub(crate) dns: DnsConfig,
-    /// Istio's MeshConfig, as YAML text of its own.
-    pub(crate) mesh: Option<String>,
+    /// The file's text, which holds `meshConfig` with its places.
+    pub(crate) text: String,
 }
 
 /// `node:`: who we are to exportTo, Sidecar and sourceLabels.
@@ -164,6 +164,7 @@ struct File {
     identity: IdentityConfig,
     dns: DnsConfig,
     access_log: AccessLogConfig,
+    /// Read from the text by the model, which keeps the places of what it finds.
     mesh_config: serde_yaml::Value,
 }
 
@@ -289,13 +290,6 @@ impl Config {
                 })
             })
             .collect::<Result<_, _>>()?;
-        let mesh = match &file.mesh_config {
-            serde_yaml::Value::Null => None,
-            mesh => Some(
-                serde_yaml::to_string(mesh)
-                    .map_err(|error| value("meshConfig", error.to_string()))?,
-            ),
-        };
         Ok(Self {
             path: path.to_owned(),
             node: file.node,
@@ -313,7 +307,7 @@ impl Config {
             drain_timeout: file.drain_timeout,
             access_log: file.access_log,
             dns: file.dns,
-            mesh,
+            text: text.to_owned(),
         })
     }
 }
@@ -344,8 +338,10 @@ mod tests {
         assert_eq!(config.resources, [PathBuf::from("/etc/egressd/resources")]);
         assert_eq!(config.capture.port, 15001);
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
-        assert_eq!(parse("# only a comment\n").unwrap(), config);
-        assert_eq!(parse("{}").unwrap(), config);
+        for empty in ["# only a comment\n", "{}"] {
+            let text = String::new();
+            assert_eq!(Config { text, ..parse(empty).unwrap() }, config);
+        }
     }
 
     #[test]
@@ -368,7 +364,7 @@ mod tests {
         assert_eq!(config.capture.on_proxy_down, OnProxyDown::Reject);
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
         assert_eq!(config.resources, [Path::new("/etc/egressd/more"), Path::new("/abs")]);
-        assert!(config.mesh.unwrap().contains("REGISTRY_ONLY"));
+        assert!(config.text.contains("REGISTRY_ONLY"));
     }
 
     #[test]

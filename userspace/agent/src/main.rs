@@ -10,6 +10,7 @@ mod resources;
 mod run;
 mod status;
 mod store;
+mod watch;
 
 use std::process::ExitCode;
 

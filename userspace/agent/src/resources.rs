@@ -83,9 +83,17 @@ fn find(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), ReadE
 }
 
 fn is_wanted(path: &Path) -> bool {
-    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    is_resource_file(path) || (!is_hidden(path) && path.is_dir())
+}
+
+/// Whether a path in a folder of resources is read, going by its name.
+pub(crate) fn is_resource_file(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    !hidden && (path.is_dir() || matches!(extension, Some("yaml" | "yml" | "json")))
+    !is_hidden(path) && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 #[cfg(test)]

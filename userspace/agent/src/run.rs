@@ -1,8 +1,107 @@
 //! `egressd run`: the daemon from start to end.
 
-use crate::{cli, exit::Exit};
+mod adapt;
+mod daemon;
+mod namespaces;
+mod report;
+mod state;
+
+use crate::{
+    cli,
+    config::{Config, ConfigError, OnProxyDown},
+    exit::Exit,
+    store::{LoadError, Store},
+};
+
+/// Why the daemon does not run, with the status that says so.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Its own file is no good.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A resource is no good.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The kernel side cannot work here.
+    #[error(transparent)]
+    Datapath(#[from] egressd_datapath::Error),
+    /// Something else of the machine is not as needed.
+    #[error("{what}")]
+    Machine {
+        /// What was attempted, and on what.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Failure {
+    fn machine<E>(what: impl Into<String>) -> impl FnOnce(E) -> Self
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let what = what.into();
+        move |source| Self::Machine { what, source: Box::new(source) }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Load(_) => Exit::Wrong,
+            Self::Datapath(_) | Self::Machine { .. } => Exit::Impossible,
+        }
+    }
+}
 
 /// Runs until told to stop.
-pub(crate) fn run(_args: &cli::Run) -> Exit {
-    Exit::Impossible
+pub(crate) fn run(args: &cli::Run) -> Exit {
+    match try_run(args) {
+        Ok(()) => Exit::Fine,
+        Err(failure) => {
+            report::failure(&failure);
+            failure.exit()
+        }
+    }
+}
+
+fn try_run(args: &cli::Run) -> Result<(), Failure> {
+    let config = configure(args)?;
+    let families = egressd_datapath::has_global_v6()?;
+    let families =
+        if families { egressd_tables::IpFamilies::Dual } else { egressd_tables::IpFamilies::V4 };
+    let options = egressd_tables::Options { strict: config.strict, ..Default::default() };
+    let mut store = Store::new(&config, families, options)?;
+    let generation = store.load()?;
+    report::findings(&generation.findings);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("egressd-main")
+        .enable_all()
+        .build()
+        .map_err(Failure::machine("starting the event loop"))?;
+    runtime.block_on(daemon::run(&config, store, generation))
+}
+
+fn configure(args: &cli::Run) -> Result<Config, ConfigError> {
+    let mut config = Config::load(&args.config.config)?;
+    if !args.cgroup.is_empty() {
+        config.capture.cgroups.clone_from(&args.cgroup);
+    }
+    if let Some(state) = &args.state {
+        config.state_directory.clone_from(state);
+    }
+    if let Some(admin) = &args.admin {
+        config.admin_socket.clone_from(admin);
+    }
+    Ok(config)
+}
+
+/// How the kernel side is to capture.
+fn settings(config: &Config) -> egressd_datapath::Settings {
+    egressd_datapath::Settings {
+        cgroups: config.capture.cgroups.clone(),
+        port: config.capture.port,
+        reject_on_proxy_down: config.capture.on_proxy_down == OnProxyDown::Reject,
+        dns: None,
+    }
 }

@@ -6,12 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use egressd_model::{Diagnostic, Model, ParsedFile, resource::MeshConfig};
-use egressd_tables::{Node, Options, Tables, VipAllocation};
+use egressd_model::{
+    Diagnostic, Model, ParsedFile, Severity, parse_mesh_config, resource::MeshConfig,
+    value::Locality,
+};
+use egressd_tables::{IpFamilies, Node, Options, Tables, VipAllocation};
 
 use crate::{
     config::Config,
     resources::{self, ReadError},
+    watch::Changed,
 };
 
 /// Why there is no new generation. The one in force stays.
@@ -25,9 +29,11 @@ pub(crate) enum LoadError {
     Rejected(Vec<Diagnostic>),
 }
 
-/// One generation, and what was found on the way to it.
+/// One compiled configuration, and what was found on the way to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
+    /// What it was compiled from.
+    pub(crate) model: Arc<Model>,
     /// What the proxy, the kernel and DNS work by.
     pub(crate) tables: Arc<Tables>,
     /// Warnings and infos.
@@ -41,30 +47,89 @@ pub(crate) struct Store {
     node: Node,
     options: Options,
     mesh: MeshConfig,
+    findings: Vec<Diagnostic>,
+    vips: VipAllocation,
     files: BTreeMap<PathBuf, ParsedFile>,
 }
 
 impl Store {
     /// A store for a daemon's settings. Nothing is read yet.
-    pub(crate) fn new(config: &Config, mesh: MeshConfig) -> Self {
-        let node = Node { namespace: config.node.namespace.clone(), ..Node::default() };
-        let options = Options { strict: config.strict, ..Options::default() };
-        Self { paths: config.resources.clone(), node, options, mesh, files: BTreeMap::new() }
+    ///
+    /// # Errors
+    /// [`LoadError::Rejected`] for a `meshConfig` that is no good.
+    pub(crate) fn new(
+        config: &Config,
+        families: IpFamilies,
+        options: Options,
+    ) -> Result<Self, LoadError> {
+        let path = config.path.to_string_lossy();
+        let (mesh, findings) =
+            parse_mesh_config(&path, &config.text, &["meshConfig"]).map_err(LoadError::Rejected)?;
+        let node = Node {
+            namespace: config.node.namespace.clone(),
+            labels: config.node.labels.clone(),
+            locality: Locality::parse(&config.node.locality),
+            families,
+        };
+        let paths = config.resources.clone();
+        let vips = VipAllocation::default();
+        Ok(Self { paths, node, options, mesh, findings, vips, files: BTreeMap::new() })
     }
 
     /// Reads every file and compiles what they say.
     pub(crate) fn load(&mut self) -> Result<Generation, LoadError> {
         let sources = resources::read(&self.paths)?;
-        self.files = sources.into_iter().map(|source| parse(&source.path, &source.text)).collect();
+        self.files = sources.iter().map(|source| parse(&source.path, &source.text)).collect();
         self.compile()
+    }
+
+    /// Reads what has changed and compiles. A file that is rejected counts until it is repaired: as
+    /// long as there is one, nothing else takes effect either.
+    pub(crate) fn reload(&mut self, changed: &Changed) -> Result<Generation, LoadError> {
+        let Changed::Paths(paths) = changed else { return self.load() };
+        for path in paths {
+            if !self.refresh(path)? {
+                return self.load();
+            }
+        }
+        self.compile()
+    }
+
+    /// Brings one path up to date; `false` if only reading everything can tell.
+    fn refresh(&mut self, path: &Path) -> Result<bool, LoadError> {
+        if !resources::is_resource_file(path) {
+            // Working copies and notes do not matter; folders and links to folders do.
+            return Ok(!path.is_dir() && !self.files.keys().any(|file| file.starts_with(path)));
+        }
+        if !self.paths.iter().any(|root| path.starts_with(root)) {
+            return Ok(true);
+        }
+        if path.exists() {
+            let text = resources::read_file(path)?;
+            let (path, file) = parse(path, &text);
+            self.files.insert(path, file);
+        } else {
+            self.files.remove(path);
+        }
+        Ok(true)
     }
 
     fn compile(&self) -> Result<Generation, LoadError> {
         let model = Model::assemble(self.files.values()).map_err(LoadError::Rejected)?;
-        let vips = VipAllocation::default();
-        let tables = Tables::compile(&model, &self.mesh, &self.node, &self.options, &vips);
-        let findings = self.files.values().flat_map(ParsedFile::diagnostics).cloned().collect();
-        Ok(Generation { tables: Arc::new(tables), findings })
+        let tables = Tables::compile(&model, &self.mesh, &self.node, &self.options, &self.vips);
+        let files = self.files.values().flat_map(ParsedFile::diagnostics);
+        let findings = self.findings.iter().chain(files).cloned().collect();
+        Ok(Generation { model: Arc::new(model), tables: Arc::new(tables), findings })
+    }
+
+    /// The MeshConfig in force.
+    pub(crate) fn mesh(&self) -> &MeshConfig {
+        &self.mesh
+    }
+
+    /// The files and folders that are read.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.paths
     }
 }
 
@@ -73,5 +138,5 @@ fn parse(path: &Path, text: &str) -> (PathBuf, ParsedFile) {
 }
 
 fn errors(findings: &[Diagnostic]) -> usize {
-    findings.iter().filter(|f| f.severity == egressd_model::Severity::Error).count()
+    findings.iter().filter(|finding| finding.severity == Severity::Error).count()
 }

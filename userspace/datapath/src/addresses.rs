@@ -14,6 +14,8 @@ use nix::{
     },
 };
 
+use crate::error::Error;
+
 /// Every address of the calling thread's network namespace.
 pub(crate) fn local() -> io::Result<Vec<IpAddr>> {
     let mut found: Vec<IpAddr> = getifaddrs()?
@@ -27,6 +29,16 @@ pub(crate) fn local() -> io::Result<Vec<IpAddr>> {
     found.sort_unstable();
     found.dedup();
     Ok(found)
+}
+
+/// Whether the calling thread's network namespace has an IPv6 address that reaches further than its
+/// own links: names are resolved to IPv6 addresses only then.
+pub fn has_global_v6() -> Result<bool, Error> {
+    let all = local().map_err(Error::io("listing our addresses"))?;
+    Ok(all.iter().any(|ip| match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    }))
 }
 
 /// Wakes up when addresses of a network namespace come or go.

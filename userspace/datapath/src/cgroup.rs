@@ -56,7 +56,7 @@ fn unescape(text: &str) -> String {
 
 /// The configured cgroups without those that lie inside another one: a program attached to an
 /// ancestor runs for them already, and twice is once too often.
-pub fn nearest_ancestors(paths: &[PathBuf], root: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn nearest_ancestors(paths: &[PathBuf], root: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut real = Vec::with_capacity(paths.len());
     for path in paths {
         let not_a_cgroup = || Error::NotACgroup { path: path.clone(), root: root.to_owned() };
@@ -78,7 +78,7 @@ pub fn nearest_ancestors(paths: &[PathBuf], root: &Path) -> Result<Vec<PathBuf>,
 
 /// The cgroup this process lives in while it runs; removed on drop if it was made for it.
 #[derive(Debug)]
-pub struct OwnCgroup {
+pub(crate) struct OwnCgroup {
     path: PathBuf,
     id: u64,
     made_in: Option<PathBuf>,
@@ -86,7 +86,7 @@ pub struct OwnCgroup {
 
 impl OwnCgroup {
     /// Stays where the process is if it is alone there, else makes and enters a leaf.
-    pub fn enter(root: &Path) -> Result<Self, Error> {
+    pub(crate) fn enter(root: &Path) -> Result<Self, Error> {
         let here = current(root)?;
         let alone = processes(&here)?.iter().all(|pid| *pid == std::process::id());
         if alone && here != root {
@@ -105,12 +105,12 @@ impl OwnCgroup {
     }
 
     /// Its directory.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Its identifier, as eBPF programs see it.
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 }

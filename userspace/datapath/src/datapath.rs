@@ -181,14 +181,6 @@ impl Datapath {
         Ok(())
     }
 
-    /// Takes the tags off, so that nothing is turned to these sockets any more.
-    pub fn untag(&mut self, listeners: &Listeners) -> Result<(), Error> {
-        for socket in listeners.sockets() {
-            self.listeners.remove(socket).map_err(Error::bpf("taking the tag off a listener"))?;
-        }
-        Ok(())
-    }
-
     /// Reads the addresses of the calling thread's network namespace into the kernel's table of
     /// what is local there.
     pub fn learn_addresses(&mut self) -> Result<(), Error> {

@@ -23,12 +23,13 @@ mod preflight;
 mod rows;
 mod shared;
 
-pub use cgroup::{OwnCgroup, cgroup2_root, nearest_ancestors};
+pub use addresses::has_global_v6;
+pub use cgroup::cgroup2_root;
 pub use datapath::{Counters, Datapath, DnsSettings, Settings};
 pub use dns::{DnsServers, DnsSockets, Heartbeat};
 pub use error::Error;
 pub use events::{Denied, Notice, Watch};
-pub use listeners::{Listeners, MARK, is_spread_address};
+pub use listeners::{Listeners, MARK};
 pub use netns::{NetnsCookie, in_netns_of};
 pub use originals::{Originals, Socket};
 pub use rows::KernelTable;

@@ -5,10 +5,10 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
 };
 
-use egressd_abi::{MAX_SPREAD_V4, MAX_SPREAD_V6, SPREAD_NETWORK, SPREAD_PREFIX};
+use egressd_abi::{MAX_SPREAD_V4, MAX_SPREAD_V6, SPREAD_NETWORK};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::Error;
@@ -76,22 +76,6 @@ impl Listeners {
     }
 }
 
-/// Whether an address is where captured connections arrive, so that nothing may be sent there.
-///
-/// `port` is the proxy's (`capture.port`).
-pub fn is_spread_address(address: SocketAddr, port: u16) -> bool {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => {
-            let shift = 32 - u32::from(SPREAD_PREFIX);
-            u32::from(ip) >> shift == u32::from(Ipv4Addr::from(SPREAD_NETWORK)) >> shift
-        }
-        IpAddr::V6(ip) => {
-            let offset = u32::from(address.port()).wrapping_sub(u32::from(port));
-            ip == Ipv6Addr::LOCALHOST && offset < MAX_SPREAD_V6
-        }
-    }
-}
-
 fn spread_v4(index: u32, port: u16) -> SocketAddr {
     let first = u32::from(Ipv4Addr::from(SPREAD_NETWORK)) + 1;
     SocketAddr::new(Ipv4Addr::from(first + index).into(), port)
@@ -156,14 +140,6 @@ mod tests {
 
     #[test]
     fn spread_addresses() {
-        let is = |text: &str| is_spread_address(text.parse().unwrap(), 15001);
-        assert!(is("127.64.0.1:1"));
-        assert!(is("127.127.255.255:15001"));
-        assert!(is("[::ffff:127.64.0.9]:80"));
-        assert!(is("[::1]:15016"));
-        assert!(!is("[::1]:15017"));
-        assert!(!is("127.0.0.1:15001"));
-        assert!(!is("127.128.0.1:15001"));
         assert_eq!(spread_v4(15, 7), "127.64.0.16:7".parse().unwrap());
     }
 }

@@ -4,7 +4,10 @@
 //! one word, read once by every connect(), is flipped. Before spare maps are touched again every
 //! program that could still read them must have ended: `membarrier(2)` waits for that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use aya::{
     Ebpf,
@@ -30,6 +33,20 @@ pub struct KernelTable {
     pub excludes: BTreeSet<(u8, RowKey)>,
     /// The policy is REGISTRY_ONLY.
     pub deny_unknown: bool,
+}
+
+impl KernelTable {
+    /// Adds a network whose destinations are left alone.
+    pub fn exclude_network(&mut self, address: IpAddr, bits: u8) {
+        self.excludes.insert((bits, RowKey::new(address, 0)));
+    }
+
+    /// Adds a port that is left alone, whatever the address.
+    pub fn exclude_port(&mut self, port: u16) {
+        for any in [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()] {
+            self.excludes.insert((0, RowKey::new(any, port)));
+        }
+    }
 }
 
 /// The two generations in the kernel.

@@ -1,0 +1,79 @@
+//! Between the crates that do not know each other: datapath, tables and proxy.
+
+use std::{io, os::fd::BorrowedFd, sync::Arc};
+
+use egressd_datapath::{KernelTable, Socket};
+use egressd_proxy::{FlowRecord, IpRange, Original, OriginalDst, Originals, Records};
+use egressd_tables::{BLACK_HOLE, Tables};
+
+use crate::config::CaptureConfig;
+
+/// Reads the kernel's hand-offs for the proxy.
+pub(super) struct Handoffs(pub(super) egressd_datapath::Originals);
+
+impl Originals for Handoffs {
+    fn original(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Original>> {
+        Ok(self.0.get(&socket)?.map(original))
+    }
+}
+
+/// What the kernel side knows of an application's socket, as the proxy records it.
+pub(super) fn original(socket: Socket) -> Original {
+    Original {
+        destination: OriginalDst(socket.destination),
+        pid: socket.pid,
+        uid: socket.uid,
+        cgroup: socket.cgroup,
+        cookie: socket.cookie,
+        netns: socket.netns,
+        generation: socket.generation,
+    }
+}
+
+/// The record of a connection that the kernel denied.
+pub(super) fn denied(at: std::time::SystemTime, socket: Socket) -> FlowRecord {
+    FlowRecord::denied(at, original(socket), BLACK_HOLE)
+}
+
+/// The rows of a generation, with what the daemon's own file excludes.
+pub(super) fn kernel_table(tables: &Tables, capture: &CaptureConfig) -> KernelTable {
+    let rows = tables.kernel_rows();
+    let mut table = KernelTable {
+        exact: rows.exact.clone(),
+        prefixes: rows.prefixes.clone(),
+        ports: rows.ports.clone(),
+        deny_unknown: rows.deny_unknown,
+        ..KernelTable::default()
+    };
+    for (address, bits) in &capture.exclude_cidrs {
+        table.exclude_network(*address, *bits);
+    }
+    for port in &capture.exclude_ports {
+        table.exclude_port(*port);
+    }
+    table
+}
+
+/// The ranges VIPs are allocated from, for the loop guard.
+pub(super) fn vip_ranges() -> Vec<IpRange> {
+    let vips = egressd_tables::VipAllocation::default();
+    [vips.range_v4, vips.range_v6]
+        .iter()
+        .map(|range| IpRange::new(range.address(), range.prefix()))
+        .collect()
+}
+
+/// Records nobody wants.
+pub(super) struct Silence;
+
+impl Records for Silence {
+    fn record(&self, _record: &FlowRecord) {}
+}
+
+/// Either the access log or silence.
+pub(super) fn records(log: Option<Arc<egressd_proxy::AccessLog>>) -> Arc<dyn Records> {
+    match log {
+        Some(log) => log,
+        None => Arc::new(Silence),
+    }
+}

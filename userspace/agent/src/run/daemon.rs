@@ -1,0 +1,224 @@
+//! The daemon: put together, run, reloaded, drained, taken apart.
+
+use std::{path::Path, sync::Arc};
+
+use egressd_datapath::{Datapath, Denied, Listeners, MARK, Notice};
+use egressd_proxy::{
+    AccessLog, Encoding, LoopGuard, Mark, Parts, Records, Server, Snapshot, SocketFactory,
+    SystemResolver,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+
+use super::{
+    Failure,
+    adapt::{self, Handoffs},
+    namespaces::{Namespaces, SWEEP},
+    report, settings,
+    state::State,
+};
+use crate::{
+    admin::AdminSocket,
+    config::{AccessLogConfig, Config, LogEncoding},
+    store::{Generation, Store},
+    watch::{Changed, Watch},
+};
+
+/// Runs from the first generation to the end.
+pub(super) async fn run(
+    config: &Config,
+    store: Store,
+    generation: Generation,
+) -> Result<(), Failure> {
+    let mut datapath = Datapath::load(settings(config))?;
+    let listeners = Listeners::bind(config.capture.port)?;
+    datapath.configure(&listeners)?;
+    datapath.learn_addresses()?;
+    let socket = config.admin_socket.display();
+    let admin = AdminSocket::bind(&config.admin_socket)
+        .await
+        .map_err(Failure::machine(format!("listening at {socket} (see adminSocket)")))?;
+    let log = open_log(&config.access_log)?;
+    let records = adapt::records(log.clone());
+    let snapshot = Arc::new(Snapshot::new(Arc::clone(&generation.tables)));
+    let parts = Parts {
+        snapshot: Arc::clone(&snapshot),
+        factory: Arc::new(SocketFactory::new(
+            Some(Mark(MARK)),
+            LoopGuard::new(adapt::vip_ranges()),
+        )),
+        resolver: Arc::new(SystemResolver::new()),
+        originals: Arc::new(Handoffs(datapath.originals())),
+        records: Arc::clone(&records),
+    };
+    let server = Server::new(egressd_proxy::Config::default(), parts)
+        .map_err(Failure::machine("starting the proxy"))?;
+    for socket in listeners.into_sockets() {
+        server.serve(socket).map_err(Failure::machine("serving a listener"))?;
+    }
+    let (notices, told) = unbounded_channel();
+    let watch = datapath.watch(move |notice| tell(notice, records.as_ref(), &notices))?;
+    let state = Arc::new(State::new(datapath, server, snapshot, config.capture.clone()));
+    state.publish(&generation)?;
+    state.datapath().attach()?;
+    for cgroup in state.datapath().cgroups() {
+        tracing::info!(cgroup = %cgroup.display(), "capturing");
+    }
+    tracing::info!("ready");
+    let answering = Arc::clone(&state);
+    let serving = async move { admin.serve(move |command| answer(&answering, command)).await };
+    let serving = tokio::spawn(serving);
+    let work = Work { state: Arc::clone(&state), store, log, told };
+    let result = work.until_told_to_stop().await;
+    tracing::info!(flows = state.server.stats().active, "draining");
+    state.datapath().stop_capture();
+    drain(&state, config.drain_timeout).await?;
+    serving.abort();
+    // Its listener and its path go before we say that we have stopped.
+    drop(serving.await);
+    drop(watch);
+    drop(state);
+    tracing::info!("stopped");
+    result
+}
+
+/// What happens while the daemon runs.
+struct Work {
+    state: Arc<State>,
+    store: Store,
+    log: Option<Arc<AccessLog>>,
+    told: UnboundedReceiver<Notice>,
+}
+
+impl Work {
+    async fn until_told_to_stop(mut self) -> Result<(), Failure> {
+        let signals = "waiting for signals";
+        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::machine(signals))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::machine(signals))?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(Failure::machine(signals))?;
+        let namespaces = Arc::new(Namespaces::default());
+        let mut sweep = tokio::time::interval(SWEEP);
+        let mut files = watch(self.store.paths());
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => {
+                    if let Some(log) = &self.log {
+                        log.reopen();
+                    }
+                    files = watch(self.store.paths());
+                    self.reload(&Changed::Anything);
+                }
+                changed = changed(&mut files) => self.reload(&changed),
+                Some(notice) = self.told.recv() => self.hear(&namespaces, notice),
+                _ = sweep.tick() => {
+                    let (namespaces, state) = (Arc::clone(&namespaces), Arc::clone(&self.state));
+                    tokio::task::spawn_blocking(move || namespaces.sweep(&state));
+                }
+            }
+        }
+    }
+
+    /// Puts a new generation in force, or says why there is none.
+    fn reload(&mut self, changed: &Changed) {
+        let generation = match self.store.reload(changed) {
+            Ok(generation) => generation,
+            Err(error) => {
+                report::rejected(&error);
+                return;
+            }
+        };
+        report::findings(&generation.findings);
+        match self.state.publish(&generation) {
+            Ok(number) => tracing::info!(generation = number, "reloaded"),
+            Err(error) => tracing::error!(%error, "the kernel keeps the generation before"),
+        }
+    }
+
+    fn hear(&self, namespaces: &Arc<Namespaces>, notice: Notice) {
+        match notice {
+            Notice::NewNetns { socket } => {
+                let (namespaces, state) = (Arc::clone(namespaces), Arc::clone(&self.state));
+                tokio::task::spawn_blocking(move || namespaces.enter(&state, socket));
+            }
+            Notice::Addresses => {
+                if let Err(error) = self.state.datapath().learn_addresses() {
+                    tracing::warn!(%error, "learning our addresses");
+                }
+            }
+            Notice::Denied { .. } => {}
+        }
+    }
+}
+
+/// Watches resources; without that, SIGHUP still works.
+fn watch(paths: &[std::path::PathBuf]) -> Option<Watch> {
+    Watch::start(paths)
+        .inspect_err(|error| tracing::warn!(%error, "resources are not watched; use SIGHUP"))
+        .ok()
+}
+
+async fn changed(files: &mut Option<Watch>) -> Changed {
+    match files {
+        Some(files) => files.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets flows end, for as long as the configuration says or until told a second time.
+async fn drain(state: &State, limit: std::time::Duration) -> Result<(), Failure> {
+    let mut again =
+        signal(SignalKind::terminate()).map_err(Failure::machine("waiting for signals"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(Failure::machine("waiting for signals"))?;
+    let end = state.server.shutdown(limit);
+    tokio::pin!(end);
+    let drained = loop {
+        tokio::select! {
+            drained = &mut end => break drained,
+            _ = again.recv() => state.server.end_now(),
+            _ = interrupt.recv() => state.server.end_now(),
+        }
+    };
+    tracing::info!(finished = drained.finished, reset = drained.reset, "drained");
+    Ok(())
+}
+
+/// Hears the kernel side, on the thread that reads its events: denied connections become records at
+/// once, the rest waits its turn.
+fn tell(notice: Notice, records: &dyn Records, others: &UnboundedSender<Notice>) {
+    match notice {
+        Notice::Denied { at, socket, why, .. } => {
+            if !matches!(why, Denied::Unmarked | Denied::DirectDial) {
+                records.record(&adapt::denied(at, socket));
+            }
+        }
+        Notice::NewNetns { .. } | Notice::Addresses => {
+            // Nobody listens any more when the daemon ends.
+            others.send(notice).ok();
+        }
+    }
+}
+
+fn open_log(config: &AccessLogConfig) -> Result<Option<Arc<AccessLog>>, Failure> {
+    if config.path.is_empty() {
+        return Ok(None);
+    }
+    let encoding = match config.encoding {
+        LogEncoding::Text => Encoding::Text,
+        LogEncoding::Json => Encoding::Json,
+    };
+    AccessLog::open(Path::new(&config.path), encoding)
+        .map(|log| Some(Arc::new(log)))
+        .map_err(Failure::machine("opening the access log (see accessLog.path)"))
+}
+
+fn answer(state: &State, command: &str) -> String {
+    match command {
+        "status" => state.status().to_string(),
+        _ => serde_json::json!({"error": format!("no command `{command}`")}).to_string(),
+    }
+}

@@ -1,0 +1,50 @@
+//! Telling people what was found, and why the daemon does not run.
+
+use std::error::Error as _;
+
+use egressd_model::{Diagnostic, Severity};
+
+use super::Failure;
+use crate::store::LoadError;
+
+/// Logs every finding, one line each.
+pub(super) fn findings(findings: &[Diagnostic]) {
+    for finding in findings {
+        match finding.severity {
+            Severity::Error => tracing::error!(%finding, "resource"),
+            Severity::Warning => tracing::warn!(%finding, "resource"),
+            Severity::Info => tracing::info!(%finding, "resource"),
+        }
+    }
+}
+
+/// Logs why there is no new generation, with every finding.
+pub(super) fn rejected(error: &LoadError) {
+    if let LoadError::Rejected(found) = error {
+        findings(found);
+    }
+    tracing::error!(%error, "the generation before stays in force");
+}
+
+/// Says on standard error why the daemon does not run: one sentence, or every finding.
+#[expect(clippy::print_stderr, reason = "the daemon's last words, also where nothing is logged")]
+pub(super) fn failure(failure: &Failure) {
+    if let Failure::Load(LoadError::Rejected(found)) = failure {
+        for finding in found {
+            eprintln!("{finding}");
+        }
+        eprintln!("egressd: nothing is loaded: {failure}; `egressd check` shows the places");
+        return;
+    }
+    let mut text = failure.to_string();
+    let mut source = failure.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        // Transparent errors repeat what their source says.
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    eprintln!("egressd: {text}");
+}

@@ -1,0 +1,96 @@
+//! What a running daemon consists of, and the order in which a new generation reaches its parts.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
+
+use egressd_datapath::Datapath;
+use egressd_proxy::{Server, Snapshot};
+use serde_json::json;
+
+use super::adapt;
+use crate::{config::CaptureConfig, store::Generation};
+
+/// The parts of a running daemon.
+pub(super) struct State {
+    datapath: Mutex<Datapath>,
+    /// The proxy.
+    pub(super) server: Server,
+    snapshot: Arc<Snapshot>,
+    capture: CaptureConfig,
+    number: AtomicU32,
+}
+
+impl State {
+    pub(super) fn new(
+        datapath: Datapath,
+        server: Server,
+        snapshot: Arc<Snapshot>,
+        capture: CaptureConfig,
+    ) -> Self {
+        Self {
+            datapath: Mutex::new(datapath),
+            server,
+            snapshot,
+            capture,
+            number: AtomicU32::new(0),
+        }
+    }
+
+    /// The kernel side, for one thing at a time.
+    pub(super) fn datapath(&self) -> MutexGuard<'_, Datapath> {
+        self.datapath.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The proxy's port.
+    pub(super) fn port(&self) -> u16 {
+        self.capture.port
+    }
+
+    /// Puts a generation in force: first where connections arrive, then where they are turned
+    /// (design.md, invariant 4). A connection that the old rows turn is decided by the new tables.
+    ///
+    /// # Errors
+    /// The kernel did not take it; its rows are those of before.
+    pub(super) fn publish(&self, generation: &Generation) -> Result<u32, egressd_datapath::Error> {
+        let number = self.number.load(Ordering::Relaxed) + 1;
+        self.snapshot.publish(Arc::clone(&generation.tables));
+        let table = adapt::kernel_table(&generation.tables, &self.capture);
+        self.datapath().publish(number, &table)?;
+        self.number.store(number, Ordering::Relaxed);
+        Ok(number)
+    }
+
+    /// What `egressd status` shows.
+    pub(super) fn status(&self) -> serde_json::Value {
+        let stats = self.server.stats();
+        let datapath = self.datapath();
+        let counters: serde_json::Map<_, _> = datapath
+            .counters()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        let cgroups: Vec<_> = datapath.cgroups().map(|path| path.display().to_string()).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "generation": self.number.load(Ordering::Relaxed),
+            "cgroups": cgroups,
+            "port": self.capture.port,
+            "handoffs": datapath.handoffs(),
+            "flows": stats.active,
+            "counters": counters,
+            "connections": {
+                "opened": stats.opened,
+                "closed": stats.closed,
+                "failed": stats.failed,
+                "no_original": stats.no_original,
+                "over_limit": stats.over_limit,
+                "accept_failures": stats.accept_failures,
+                "bytes_received": stats.bytes_received,
+                "bytes_sent": stats.bytes_sent,
+            },
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! Watching resource files, so that an edit takes effect by itself.
+//!
+//! Editors and configuration tools write in several steps: a change counts once nothing has
+//! happened for [`QUIET`], or [`LIMIT`] after its first step.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use notify::{Event, EventKind, RecursiveMode, Watcher as _};
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    time::{Instant, timeout_at},
+};
+
+/// How long nothing must happen before a change counts.
+const QUIET: Duration = Duration::from_millis(50);
+/// A change counts after this even if there is more to come.
+const LIMIT: Duration = Duration::from_millis(500);
+/// Steps waiting to be looked at; further ones mean that everything is read anew.
+const STEPS: usize = 1024;
+
+/// Watches files and folders until dropped.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    // Kept for its drop: it ends the watching.
+    _watcher: notify::RecommendedWatcher,
+    steps: Receiver<PathBuf>,
+    lost: Arc<AtomicBool>,
+}
+
+/// What has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// These files or folders.
+    Paths(BTreeSet<PathBuf>),
+    /// Nobody knows what: read everything.
+    Anything,
+}
+
+impl Watch {
+    /// Starts watching. Folders are watched with everything below them; of a file, the folder that
+    /// it is in, as most writers put a new file in the place of the old one.
+    pub(crate) fn start(paths: &[PathBuf]) -> notify::Result<Self> {
+        let (sender, steps) = channel(STEPS);
+        let lost = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&lost);
+        let mut watcher = notify::recommended_watcher(move |event| pass_on(&sender, &told, event))?;
+        for path in paths {
+            if path.is_dir() {
+                watcher.watch(path, RecursiveMode::Recursive)?;
+            } else if let Some(folder) = path.parent().filter(|folder| folder.is_dir()) {
+                watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            }
+        }
+        Ok(Self { _watcher: watcher, steps, lost })
+    }
+
+    /// Waits for the next change. Never ends if there will be none.
+    pub(crate) async fn changed(&mut self) -> Changed {
+        let Some(first) = self.steps.recv().await else {
+            return std::future::pending().await;
+        };
+        let limit = Instant::now() + LIMIT;
+        let mut paths = BTreeSet::from([first]);
+        let next = || limit.min(Instant::now() + QUIET);
+        while let Ok(Some(path)) = timeout_at(next(), self.steps.recv()).await {
+            paths.insert(path);
+        }
+        if self.lost.swap(false, Ordering::AcqRel) {
+            return Changed::Anything;
+        }
+        Changed::Paths(paths)
+    }
+}
+
+fn pass_on(sender: &Sender<PathBuf>, lost: &AtomicBool, event: notify::Result<Event>) {
+    let paths = match event {
+        Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
+        Ok(event) => {
+            if event.need_rescan() {
+                lost.store(true, Ordering::Release);
+            }
+            event.paths
+        }
+        Err(error) => {
+            tracing::warn!(%error, "watching resources");
+            lost.store(true, Ordering::Release);
+            error.paths
+        }
+    };
+    // An event without a path still has to wake the reader.
+    for path in paths.into_iter().chain(lost.load(Ordering::Acquire).then(PathBuf::new)) {
+        if sender.try_send(path).is_err() {
+            // Full: its reader is awake and will see this.
+            lost.store(true, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_atomic_rename_is_one_change() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("a");
+        std::fs::create_dir(&folder).unwrap();
+        let mut watch = Watch::start(&[root.path().to_owned()]).unwrap();
+        std::fs::write(folder.join(".new"), "x").unwrap();
+        std::fs::rename(folder.join(".new"), folder.join("b.yaml")).unwrap();
+        let Changed::Paths(paths) = watch.changed().await else { panic!("what has changed") };
+        assert!(paths.contains(&folder.join("b.yaml")), "{paths:?}");
+    }
+}
