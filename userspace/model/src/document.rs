@@ -129,7 +129,7 @@ fn read_one(path: &Arc<str>, at: &At<'_>, duplicates: &[&Duplicate]) -> Document
     let mut resource = None;
     if !cx.has_lost_indentation() {
         for duplicate in duplicates {
-            cx.duplicate_key(duplicate);
+            cx.duplicate_key(at, duplicate);
         }
         resource = read_resource(&envelope, at, &mut cx);
     }

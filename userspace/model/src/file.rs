@@ -92,7 +92,9 @@ pub fn parse_mesh_config(
     let mut cx = Cx::new(&file);
     let mesh = nodes.first().map(|node| mesh_config(&At::root(node), path_in_document, &mut cx));
     for duplicate in &duplicates {
-        cx.duplicate_key(duplicate);
+        if let Some(node) = nodes.get(duplicate.document) {
+            cx.duplicate_key(&At::root(node), duplicate);
+        }
     }
     let rejected = cx.has_errors();
     let diagnostics = cx.finish();

@@ -2,6 +2,11 @@
 //!
 //! The data is looked for in `EGRESSD_CONFORMANCE`, else in `../shared/conformance` beside the workspace. Without it
 //! the test says so and passes; with `EGRESSD_REQUIRE_CONFORMANCE=1` it fails.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it skipped, and stops at the first surprise"
+)]
 
 use std::fs;
 use std::path::PathBuf;

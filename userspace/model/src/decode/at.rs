@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::Span;
-use crate::yaml::{Entry, Node};
+use crate::yaml::{Entry, Node, Value};
 
 /// A path into a document, kept as a chain on the stack. Nothing is looked up or formatted before something is
 /// wrong.
@@ -120,6 +120,21 @@ impl<'a> At<'a> {
         let mut path = String::new();
         self.write_path(&mut path);
         path
+    }
+
+    /// The path of the key that stands at a place, anywhere inside.
+    pub(crate) fn path_of_key(&self, place: Span) -> Option<String> {
+        match &self.node()?.value {
+            Value::Scalar(_) => None,
+            Value::List(items) => items
+                .iter()
+                .enumerate()
+                .find_map(|(index, node)| self.item(index, node).path_of_key(place)),
+            Value::Map(entries) => entries.iter().find_map(|entry| {
+                let at = self.entry(entry);
+                if entry.key_span == place { Some(at.path()) } else { at.path_of_key(place) }
+            }),
+        }
     }
 
     fn write_path(&self, path: &mut String) {

@@ -196,13 +196,13 @@ impl Cx {
     }
 
     /// A key that stands twice in one map.
-    pub(crate) fn duplicate_key(&mut self, duplicate: &Duplicate) {
+    pub(crate) fn duplicate_key(&mut self, root: &At<'_>, duplicate: &Duplicate) {
         self.diagnostics.push(Diagnostic {
             severity: Severity::Error,
             code: "duplicate-key",
             path: Arc::clone(&self.path),
             span: duplicate.span,
-            field: duplicate.key.clone(),
+            field: root.path_of_key(duplicate.first).unwrap_or_else(|| duplicate.key.clone()),
             message: format!("`{}` is already set in line {}", duplicate.key, duplicate.first.line),
             help: Some("keep one of the two".to_owned()),
         });
@@ -283,11 +283,11 @@ impl Cx {
         });
     }
 
-    /// Reports the fields that are not written.
+    /// Reports the fields that are not written; rules that would say the same again are not heard.
     pub(crate) fn require(&mut self, at: &At<'_>, names: &[&str]) {
         for name in names {
             if at.node().is_some_and(|node| node.get(name).is_none()) {
-                self.error(&at.field(name), "missing-field", format!("`{name}` is required"));
+                self.fail_missing(&at.field(name), &format!("`{name}` is required"));
             }
         }
     }

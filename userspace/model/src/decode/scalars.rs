@@ -88,8 +88,8 @@ fn plain(node: &Node<'_>, read: impl Fn(ScalarKind) -> bool, at: &At<'_>, cx: &m
     read(scalar.kind())
 }
 
-/// A whole number between limits. Floats without a fraction count, as JSON makes no difference.
-fn whole(at: &At<'_>, cx: &mut Cx, min: i128, max: i128, what: &str) -> Option<i128> {
+/// A whole number from 0. Floats without a fraction count, as JSON makes no difference.
+fn whole(at: &At<'_>, cx: &mut Cx, max: i128) -> Option<i128> {
     let node = at.node()?;
     let kind = match &node.value {
         Value::Scalar(scalar) => scalar.kind(),
@@ -114,24 +114,31 @@ fn whole(at: &At<'_>, cx: &mut Cx, min: i128, max: i128, what: &str) -> Option<i
             return None;
         }
     };
-    if number < min || number > max {
-        cx.fail(at, "out-of-range", format!("{number} is not {what} ({min} to {max})"));
-        return None;
+    if (0..=max).contains(&number) {
+        return Some(number);
     }
-    Some(number)
+    let message = if max == i128::from(u16::MAX) {
+        format!("{number} is not a port (1 to 65535)")
+    } else if number < 0 {
+        format!("{number} is negative")
+    } else {
+        format!("{number} is too large: at most {max}")
+    };
+    cx.fail(at, "out-of-range", message);
+    None
 }
 
-/// Ports, mostly; 0 is read, and refused by the rules of the fields where it is no port.
+/// Ports; 0 is read, and refused by the rules of the fields where it is no port.
 impl Decode for u16 {
     fn decode(at: &At<'_>, cx: &mut Cx) -> Self {
-        let number = whole(at, cx, 0, Self::MAX.into(), "a port");
+        let number = whole(at, cx, Self::MAX.into());
         number.and_then(|number| number.try_into().ok()).unwrap_or_default()
     }
 }
 
 impl Decode for u32 {
     fn decode(at: &At<'_>, cx: &mut Cx) -> Self {
-        let number = whole(at, cx, 0, Self::MAX.into(), "within the limits");
+        let number = whole(at, cx, Self::MAX.into());
         number.and_then(|number| number.try_into().ok()).unwrap_or_default()
     }
 }
@@ -143,7 +150,7 @@ impl Decode for u64 {
             Some(Value::Scalar(scalar)) if scalar.is_text() => scalar.text.parse().ok(),
             Some(Value::Scalar(_) | Value::List(_) | Value::Map(_)) | None => None,
         };
-        let number = || whole(at, cx, 0, Self::MAX.into(), "within the limits")?.try_into().ok();
+        let number = || whole(at, cx, Self::MAX.into())?.try_into().ok();
         written.or_else(number).unwrap_or_default()
     }
 }
@@ -152,7 +159,7 @@ impl Decode for u64 {
 impl Decode for Option<crate::Spanned<NonZeroU32>> {
     fn decode(at: &At<'_>, cx: &mut Cx) -> Self {
         // The API's type is a signed 32-bit number.
-        let number = whole(at, cx, 0, i32::MAX.into(), "within the limits")?;
+        let number = whole(at, cx, i32::MAX.into())?;
         let number = u32::try_from(number).ok().and_then(NonZeroU32::new)?;
         Some(crate::Spanned::new(number, at.span()))
     }

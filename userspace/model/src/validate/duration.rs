@@ -15,14 +15,14 @@ pub(super) fn written(duration: Option<&Spanned<Duration>>, at: &At<'_>, cx: &mu
 
 /// The same, but zero switches something off.
 pub(super) fn written_or_zero(duration: Option<&Spanned<Duration>>, at: &At<'_>, cx: &mut Cx) {
-    written(duration.filter(|duration| duration.as_millis() != 0), at, cx);
+    written(duration.filter(|duration| !duration.is_zero()), at, cx);
 }
 
 /// What is wrong with a duration, if anything.
 pub(super) fn check(duration: Duration) -> Result<(), &'static str> {
     if duration < Duration::from_millis(1) {
         Err("is too short: at least 1ms")
-    } else if duration.subsec_nanos() % 1_000_000 != 0 {
+    } else if !duration.subsec_nanos().is_multiple_of(1_000_000) {
         Err("is too fine: whole milliseconds only")
     } else {
         Ok(())

@@ -48,12 +48,13 @@ fn server(server: &Server, at: &At<'_>, cx: &mut Cx) {
         self::host(host, &hosts.index(index), cx);
     }
     bind(server, at, cx);
-    if let Some(tls) = &server.tls {
-        server_tls::server_tls(tls, &at.field("tls"), cx);
-    }
+    let mut fits = true;
     if let Some(port) = &server.port {
         self::port(port, server, &at.field("port"), cx);
-        tls_of_port(server, port, at, cx);
+        fits = tls_fits(server, port, at, cx);
+    }
+    if let Some(tls) = server.tls.as_ref().filter(|_| fits) {
+        server_tls::server_tls(tls, &at.field("tls"), cx);
     }
 }
 
@@ -95,26 +96,28 @@ fn bind(server: &Server, at: &At<'_>, cx: &mut Cx) {
     }
 }
 
-fn tls_of_port(server: &Server, port: &ServerPort, at: &At<'_>, cx: &mut Cx) {
+/// Whether the port's protocol goes with TLS being there or not.
+fn tls_fits(server: &Server, port: &ServerPort, at: &At<'_>, cx: &mut Cx) -> bool {
     let at_tls = at.field("tls");
-    match &server.tls {
-        None if port.protocol.is_tls() => {
-            cx.lacking(&at_tls, "missing-field", format!("protocol {} needs `tls`", port.protocol));
+    let Some(tls) = &server.tls else {
+        if port.protocol.is_tls() {
+            let message = format!("protocol {} needs `tls`", port.protocol);
+            cx.lacking(&at_tls, "missing-field", message);
         }
-        Some(tls) if !port.protocol.is_tls() => {
-            let passthrough = matches!(
-                tls.mode.value,
-                ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough
-            );
-            let files = [&tls.ca_certificates, &tls.private_key, &tls.server_certificate];
-            let redirect_only = passthrough && files.into_iter().all(|file| file.is_empty());
-            if !port.protocol.is_http() || !redirect_only {
-                let message = format!("protocol {} cannot have TLS", port.protocol);
-                cx.error(&at_tls, "conflicting-fields", message).help("use protocol HTTPS or TLS");
-            }
-        }
-        None | Some(_) => {}
+        return true;
+    };
+    let passthrough =
+        matches!(tls.mode.value, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough);
+    let files = [&tls.ca_certificates, &tls.private_key, &tls.server_certificate];
+    let redirect_only = passthrough && files.into_iter().all(|file| file.is_empty());
+    if port.protocol.is_tls() || (port.protocol.is_http() && redirect_only) {
+        return true;
     }
+    if port.protocol.value != Protocol::Unset {
+        let message = format!("protocol {} cannot have TLS", port.protocol);
+        cx.error(&at_tls, "conflicting-fields", message).help("use protocol HTTPS or TLS");
+    }
+    false
 }
 
 /// `host`, or `namespace/host` with `*` or `.` for the namespace. Short names are not allowed, addresses are.

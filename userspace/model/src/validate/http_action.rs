@@ -336,6 +336,9 @@ pub(super) fn rewrite(http: &HttpRoute, at: &At<'_>, cx: &mut Cx) {
 
 /// Says when a replacement names a group that the expression does not have: the proxy would refuse it.
 fn groups(pattern: &str, rewrite: &str, at: &At<'_>, cx: &mut Cx) {
+    if !rewrite.contains('\\') {
+        return;
+    }
     let Ok(regex) = Re2::part(pattern) else { return };
     let named = rewrite.split('\\').skip(1).filter_map(|rest| rest.chars().next()?.to_digit(10));
     if let Some(group) =

@@ -5,7 +5,7 @@ use crate::decode::{At, Cx};
 use crate::resource::HttpMatch;
 use crate::validate::domain::is_dns_label;
 use crate::validate::virtual_service::gateway_names;
-use crate::validate::{header, labels, limits, regex};
+use crate::validate::{header, labels, regex};
 use crate::value::StringMatch;
 
 /// Checks one block of conditions.
@@ -35,7 +35,6 @@ pub(super) fn http_match(matches: &HttpMatch, at: &At<'_>, cx: &mut Cx) {
         string(Some(value), &at.field("queryParams").key(name), cx);
     }
     source(&matches.source_labels, &matches.gateways, &matches.source_namespace, at, cx);
-    limits::optional_port(&matches.port, &at.field("port"), cx);
 }
 
 /// Conditions on the client, which http, tls and tcp rules share.

@@ -99,7 +99,7 @@ fn table_size(size: u64, at: &At<'_>, cx: &mut Cx) {
 fn is_prime(number: u64) -> bool {
     number < 4
         || (number % 2 == 1
-            && (3..).step_by(2).take_while(|f| f * f <= number).all(|f| number % f != 0))
+            && (3..).step_by(2).take_while(|f| f * f <= number).all(|f| !number.is_multiple_of(f)))
 }
 
 fn warmup(warmup: Option<&Spanned<Warmup>>, at: &At<'_>, cx: &mut Cx) {

@@ -13,7 +13,7 @@ pub(super) fn regex(pattern: &str, at: &At<'_>, cx: &mut Cx) {
     } else if pattern.len() > LONGEST {
         let message = format!("{} characters, at most {LONGEST} are allowed", pattern.len());
         cx.error(at, "invalid-regex", message);
-    } else if let Err(error) = Re2::whole(pattern) {
+    } else if let Err(error) = Re2::check(pattern) {
         cx.error(at, "invalid-regex", error.to_string()).help("the syntax is RE2's");
     }
 }

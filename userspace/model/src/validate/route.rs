@@ -39,7 +39,6 @@ fn tls_match(matches: &TlsMatch, service: &VirtualService, at: &At<'_>, cx: &mut
     for (index, host) in matches.sni_hosts.iter().enumerate() {
         sni_host(host, service, &at.field("sniHosts").index(index), cx);
     }
-    limits::optional_port(&matches.port, &at.field("port"), cx);
     http_match::source(
         &matches.source_labels,
         &matches.gateways,
@@ -75,7 +74,6 @@ fn sni_host(host: &Spanned<HostPattern>, service: &VirtualService, at: &At<'_>, 
 }
 
 fn tcp_match(matches: &L4Match, at: &At<'_>, cx: &mut Cx) {
-    limits::optional_port(&matches.port, &at.field("port"), cx);
     http_match::source(
         &matches.source_labels,
         &matches.gateways,

@@ -22,23 +22,21 @@ impl IpRange {
     /// # Errors
     /// When the address does not parse or the prefix is longer than the address.
     pub fn parse(text: &str) -> Result<Self, InvalidIpRange> {
-        let invalid = || InvalidIpRange(text.to_owned());
-        let Some((address, prefix)) = text.split_once('/') else {
-            return text.parse::<IpAddr>().map(Self::single).or_else(|_| Err(invalid()));
+        let range = match text.split_once('/') {
+            Some((address, prefix)) => Self::block(address, prefix),
+            None => text.parse().ok().map(Self::single),
         };
-        let address: IpAddr = address.parse().or_else(|_| Err(invalid()))?;
-        let digits =
-            !prefix.is_empty() && prefix.len() <= 3 && prefix.bytes().all(|b| b.is_ascii_digit());
-        let prefix: u8 = if digits {
-            prefix.parse().or_else(|_| Err(invalid()))?
-        } else {
-            return Err(invalid());
-        };
-        if prefix > Self::single(address).prefix {
-            Err(invalid())
-        } else {
-            Ok(Self { address, prefix })
-        }
+        range.ok_or_else(|| InvalidIpRange(text.to_owned()))
+    }
+
+    fn block(address: &str, prefix: &str) -> Option<Self> {
+        let address: IpAddr = address.parse().ok()?;
+        let digits = prefix.bytes().all(|b| b.is_ascii_digit());
+        let prefix = prefix
+            .parse()
+            .ok()
+            .filter(|prefix| digits && *prefix <= Self::single(address).prefix)?;
+        Some(Self { address, prefix })
     }
 
     /// The block that holds one address.

@@ -78,6 +78,18 @@ impl HostPattern {
         }
     }
 
+    /// What both lists cover: of each overlapping pair the more specific one, in the order of `a`, without repeats.
+    pub fn intersection(a: &[Self], b: &[Self]) -> Vec<Self> {
+        let mut common: Vec<Self> = Vec::new();
+        for (a, b) in a.iter().flat_map(|a| b.iter().map(move |b| (a, b))) {
+            let narrow = if a.is_subset_of(b) { a } else { b };
+            if a.overlaps(b) && !common.contains(narrow) {
+                common.push(narrow.clone());
+            }
+        }
+        common
+    }
+
     /// Most specific first: exact hosts before wildcards, then the longer, then by text.
     pub fn cmp_specific(&self, other: &Self) -> Ordering {
         self.is_wildcard()

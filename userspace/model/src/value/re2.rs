@@ -23,13 +23,25 @@ pub struct InvalidRegex {
 const LARGEST: usize = 4 << 20;
 
 impl Re2 {
+    /// Whether an expression is valid, at a fraction of the cost of compiling it.
+    ///
+    /// # Errors
+    /// When the expression is not valid or compiles to more than 4 MiB.
+    pub fn check(pattern: &str) -> Result<(), InvalidRegex> {
+        // Only counted repetitions can make a short expression large.
+        if pattern.contains('{') {
+            return Self::part(pattern).map(drop);
+        }
+        regex_syntax::parse(&translate(pattern)).map(drop).map_err(|error| invalid(pattern, &error))
+    }
+
     /// An expression that must match a whole text, as matches in rules do.
     ///
     /// # Errors
     /// When the expression is not valid or compiles to more than 4 MiB.
     pub fn whole(pattern: &str) -> Result<Regex, InvalidRegex> {
         // Compiled alone first: `a)(b` must not become valid by the group around it.
-        Self::part(pattern)?;
+        Self::check(pattern)?;
         compile(pattern, &format!("^(?:{})$", translate(pattern)))
     }
 
@@ -43,12 +55,15 @@ impl Re2 {
 }
 
 fn compile(pattern: &str, translated: &str) -> Result<Regex, InvalidRegex> {
-    regex::RegexBuilder::new(translated).size_limit(LARGEST).build().map_err(|error| {
-        // The last line says what is wrong, those before show where in the translated text.
-        let text = error.to_string();
-        let reason = text.lines().last().unwrap_or(&text).trim_start_matches("error: ").to_owned();
-        InvalidRegex { pattern: pattern.to_owned(), reason }
-    })
+    let builder = regex::RegexBuilder::new(translated).size_limit(LARGEST).build();
+    builder.map_err(|error| invalid(pattern, &error))
+}
+
+/// Keeps the last line, which says what is wrong; those before show where in the translated text.
+fn invalid(pattern: &str, error: &dyn std::error::Error) -> InvalidRegex {
+    let text = error.to_string();
+    let reason = text.lines().last().unwrap_or(&text).trim_start_matches("error: ").to_owned();
+    InvalidRegex { pattern: pattern.to_owned(), reason }
 }
 
 fn translate(pattern: &str) -> String {

@@ -263,10 +263,20 @@ impl<'t> Builder<'t> {
     }
 
     fn scan_error(&mut self, error: &ScanError) -> SyntaxError {
-        let at = self.cursor.byte(self.chunk.text, error.marker().index());
-        let span = self.place(*error.marker(), at, at);
-        let line =
-            self.chunk.text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or("");
+        let text = self.chunk.text;
+        let at = self.cursor.byte(text, error.marker().index());
+        let mut span = self.place(*error.marker(), at, at);
+        let written = text.trim_end();
+        if at > written.len() {
+            // Something was not closed before the end: the last line is a better place than an empty one after it.
+            let start = written.rfind('\n').map_or(0, |newline| newline + 1);
+            let line = self.chunk.line as usize + written.matches('\n').count() + 1;
+            let column = written[start..].chars().count();
+            let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+            let end = narrow(written.len()).saturating_add(self.chunk.offset);
+            span = Span { line: narrow(line), column: narrow(column.max(1)), start: end, end };
+        }
+        let line = text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or("");
         let indent = &line[..line.len() - line.trim_start().len()];
         let help = indent
             .contains('\t')
