@@ -21,6 +21,8 @@ pub use tls::{
     Verification,
 };
 
+use egressd_model::value::IpRange;
+
 use crate::options::IpFamilies;
 
 /// Name of the cluster that leads to the original destination (semantics.md §5).
@@ -60,6 +62,10 @@ pub struct Cluster {
     pub tunnel: Option<Tunnel>,
     /// The PROXY protocol header sent before anything else.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// `strict`, for NONE services: the address dialled must lie in one of these blocks, or be among
+    /// those that the name resolves to which was asked for (Host, SNI, or the service's own host).
+    /// Nothing: it is not checked.
+    pub verify_destination: Option<Vec<IpRange>>,
 }
 
 /// What a cluster stands for.

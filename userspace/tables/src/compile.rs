@@ -1,40 +1,197 @@
-//! From resources to tables, in one pass over each kind.
+//! From resources to tables.
+//!
+//! The order: what the node sees ([`scope`], [`services`]), rules ([`virtual_services`],
+//! [`destination_rules`]), [`clusters`], then what leads to them ([`vhosts`], [`listeners`]), and at
+//! last what follows from all that ([`name_table`], [`kernel_rows`], [`gateways`]).
 
+mod balance;
+mod clusters;
+mod context;
+mod delegates;
+mod destination_rules;
+mod endpoints;
+mod extensions;
+mod gateways;
+mod http_rules;
+mod kernel_rows;
+mod listeners;
+mod locality;
+mod name_table;
+mod outlier;
 mod policy;
+mod pool;
+mod scope;
+mod services;
+mod short_names;
+mod tcp_rules;
+mod tls;
+mod vhosts;
+mod virtual_services;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use egressd_model::Model;
 use egressd_model::resource::MeshConfig;
+use egressd_model::value::IpRange;
 
-use crate::names::NameTable;
+use crate::chain::{Chain, ChainAction, ChainIndex};
+use crate::compile::clusters::{ByName, Clusters};
+use crate::compile::context::Context;
+use crate::compile::endpoints::Workloads;
+use crate::compile::listeners::{Inputs, Listeners, loopback};
+use crate::compile::policy::Policy;
+use crate::compile::services::Services;
+use crate::compile::short_names::ShortNames;
+use crate::compile::vhosts::Vhosts;
+use crate::decide::Original;
+use crate::listener::{Bind, Listener, Sniff};
 use crate::options::{Node, Options};
-use crate::rows::KernelRows;
+use crate::route::RouteTable;
+use crate::service::ServiceId;
 use crate::tables::Tables;
 use crate::vip::VipAllocation;
 
 /// Compiles. See [`Tables::compile`].
 pub(crate) fn compile(
-    _model: &Model,
+    model: &Model,
     mesh: &MeshConfig,
-    _node: &Node,
+    node: &Node,
     options: &Options,
-    _vips: &VipAllocation,
+    vips: &VipAllocation,
 ) -> Tables {
-    let policy = policy::Policy::of_mesh(mesh);
-    let clusters: BTreeMap<_, _> =
-        policy::clusters(mesh).into_iter().map(|cluster| (cluster.name.clone(), cluster)).collect();
+    let sidecar = scope::sidecar(model, mesh, node);
+    let egress = scope::egress(sidecar, node);
+    let outbound = scope::outbound(sidecar, mesh);
+    let services = services::collect(model, mesh, node, options, vips, &egress);
+    let names = ShortNames::new(model, options.answers);
+    let rules = destination_rules::collect(model, mesh, node, &names);
+    let workloads = Workloads::new(model, mesh);
+    let mut clusters = ByName::new();
+    policy::clusters(mesh, node, outbound.mode, &mut clusters);
+    let makers = Clusters { mesh, node, options, rules: &rules, workloads: &workloads };
+    makers.build(&services, &mut clusters);
+    let policy = Policy::new(&outbound, &names, &clusters);
+    let owners = owners(&services);
+    let context = Context {
+        mesh,
+        node,
+        options,
+        names: &names,
+        services: &services,
+        owners: &owners,
+        clusters: &clusters,
+        rules: &rules,
+    };
+    let detection =
+        options.detection_timeout.or(mesh.protocol_detection_timeout.as_deref().copied());
+    let detection = detection.filter(|timeout| !timeout.is_zero());
+    let mut listeners = Listeners::default();
+    let mut proxy = None;
+    for (egress, seen) in egress.iter().zip(&services.seen) {
+        let rules = virtual_services::collect(model, mesh, node, &names, egress);
+        let mut vhosts = Vhosts::new(&context, &rules, seen, policy.virtual_host());
+        let inputs = Inputs { context: &context, egress, seen, rules: &rules };
+        listeners.add(&inputs, &mut vhosts);
+        if egress.port.is_none() {
+            proxy = http_proxy_port(mesh, options).map(|port| (port, vhosts.proxy()));
+        }
+    }
+    let mut listeners = listeners.finish(&policy, detection, !node.families.v4());
+    listeners.extend(proxy.map(|(port, table)| http_proxy(port, table, node)));
+    let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
+    let gateways = gateways::build(model, &context, &policy);
+    let vip_ranges = vip_ranges(&services, vips);
+    let rows = kernel_rows::build(&services, &listeners, &vip_ranges, &policy);
+    let (mut addresses, mut wildcards) = (HashMap::new(), HashMap::new());
+    for listener in listeners {
+        match listener.bind {
+            Bind::Address(ip) | Bind::Socket(ip) => {
+                addresses.insert((ip.to_canonical(), listener.port), listener);
+            }
+            Bind::Wildcard => {
+                wildcards.insert(listener.port, listener);
+            }
+        }
+    }
     Tables {
-        services: Vec::new(),
-        addresses: HashMap::new(),
-        wildcards: HashMap::new(),
-        virtual_outbound: policy.virtual_outbound(&clusters),
-        clusters,
-        vips: HashMap::new(),
-        vip_ranges: Vec::new(),
-        names: NameTable::default(),
-        rows: KernelRows::default(),
-        gateways: Vec::new(),
+        addresses,
+        wildcards,
+        virtual_outbound: Arc::new(policy.virtual_outbound(options, detection)),
+        vips: originals(&services, &policy),
+        vip_ranges,
+        names: name_table::build(&services),
+        rows,
+        gateways,
         strict: options.strict,
+        services: services.all,
+        clusters,
+    }
+}
+
+/// The service that a destination's host means: the first listener's choice.
+fn owners(services: &Services<'_>) -> HashMap<Arc<str>, ServiceId> {
+    let mut owners = HashMap::new();
+    for seen in &services.seen {
+        for (host, id) in &seen.by_host {
+            owners.entry(Arc::clone(host)).or_insert(*id);
+        }
+    }
+    owners
+}
+
+/// The ranges that allocated addresses come from, if any are in use.
+fn vip_ranges(services: &Services<'_>, vips: &VipAllocation) -> Vec<IpRange> {
+    let ranges = [vips.range_v4, vips.range_v6];
+    let used = services.all.iter().any(|service| !service.vips.is_empty());
+    if used { ranges.to_vec() } else { Vec::new() }
+}
+
+/// Where connections to allocated addresses go that are to go to their original destination.
+fn originals(services: &Services<'_>, policy: &Policy) -> HashMap<IpAddr, Original> {
+    let mut originals = HashMap::new();
+    for service in &services.all {
+        let original = match kernel_rows::resolves(service) && !policy.denies() {
+            true => Original::Resolve(Arc::clone(&service.host)),
+            false => Original::Nowhere,
+        };
+        for ip in service.vips.iter().flat_map(|vip| vip.addresses()) {
+            originals.insert(ip, original.clone());
+        }
+    }
+    originals
+}
+
+/// The port of the explicit HTTP proxy, if there is one.
+fn http_proxy_port(mesh: &MeshConfig, options: &Options) -> Option<u16> {
+    let of_mesh = Some(mesh.proxy_http_port.value);
+    options.http_proxy_port.or(of_mesh).filter(|port| *port != 0)
+}
+
+/// The explicit HTTP proxy on loopback (semantics.md §6).
+fn http_proxy(port: u16, table: Arc<RouteTable>, node: &Node) -> Listener {
+    let ip = loopback(node.families);
+    let chain = Arc::new(Chain {
+        name: Arc::clone(&table.name),
+        destinations: Vec::new(),
+        server_names: Vec::new(),
+        http_only: false,
+        catch_all: false,
+        service: None,
+        action: ChainAction::Http(table),
+        expected: None,
+    });
+    Listener {
+        name: Arc::from(format!("{ip}_{port}")),
+        bind: Bind::Socket(ip),
+        port,
+        sniff: Sniff::default(),
+        chains: vec![Arc::clone(&chain)],
+        default_chain: chain,
+        services: Vec::new(),
+        conflicts: Vec::new(),
+        reserved: None,
+        index: ChainIndex::default(),
     }
 }

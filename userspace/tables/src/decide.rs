@@ -85,6 +85,9 @@ pub enum Original {
     Nowhere,
 }
 
+/// Istio's own listeners: a connection to one of them would come back to the proxy.
+const ISTIO_PORTS: [u16; 2] = [15001, 15006];
+
 impl Tables {
     /// The listener that a connection to this destination meets.
     pub fn listener(&self, destination: SocketAddr) -> &Arc<Listener> {
@@ -97,7 +100,10 @@ impl Tables {
     pub fn decide(&self, flow: &Flow<'_>) -> Decision {
         let destination = flow.destination.ip().to_canonical();
         let listener = self.listener(flow.destination);
-        let (chain, matched) = listener.select(destination, &flow.sniffed);
+        let (chain, matched) = match &listener.reserved {
+            Some(chain) if ISTIO_PORTS.contains(&flow.destination.port()) => (chain, Matched::Any),
+            Some(_) | None => listener.select(destination, &flow.sniffed),
+        };
         let refusal = chain.expected.as_ref().and_then(|names| names.refuses(&flow.sniffed));
         let action = match (refusal, &chain.action) {
             (Some(refusal), _) => Action::Refuse(refusal),

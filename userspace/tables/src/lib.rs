@@ -7,6 +7,7 @@
 //!
 //! The crate knows nothing of tokio, of aya, of files or of sockets.
 
+mod answer;
 mod chain;
 mod cluster;
 mod compile;
@@ -16,6 +17,7 @@ mod host_map;
 mod listener;
 mod names;
 mod options;
+mod overlap;
 mod route;
 mod rows;
 mod service;
@@ -23,6 +25,7 @@ mod tables;
 mod tcp;
 mod vip;
 
+pub use answer::{Answer, Call, Payload};
 pub use chain::{Chain, ChainAction, Matched};
 pub use cluster::{
     BLACK_HOLE, ClientIdentity, Cluster, ClusterKind, ClusterRef, ClusterService, ConnectionPool,
@@ -37,11 +40,11 @@ pub use listener::{Bind, Conflict, ConflictReason, Listener, Sniff, VIRTUAL_OUTB
 pub use names::{NameEntry, NameTable};
 pub use options::{Answers, IpFamilies, Node, Options};
 pub use route::{
-    ALLOW_ANY, Abort, AbortStatus, BLOCK_ALL, Cors, DEFAULT_ROUTE, Delay, Destination,
-    Destinations, Domains, Fault, Forward, HeaderChange, HeaderLookup, HeaderOps, HttpDecision,
-    Mirror, NoHeaders, PathRedirect, PathRewrite, Pattern, PortRule, Redirect, RequestHead,
-    RetryPolicy, Route, RouteAction, RouteMatch, RouteTable, TextMatch, UnmatchedPreflight,
-    VhostOrigin, VirtualHost, strip_port,
+    ALLOW_ANY, Abort, AbortStatus, BLOCK_ALL, Cors, DEFAULT_BACKOFF, DEFAULT_RETRY_ON,
+    DEFAULT_ROUTE, Delay, Destination, Destinations, Domains, Fault, Forward, HeaderChange,
+    HeaderLookup, HeaderOps, HttpDecision, Mirror, NoHeaders, PathRedirect, PathRewrite, Pattern,
+    PortRule, Redirect, RequestHead, RetryPolicy, Route, RouteAction, RouteMatch, RouteTable,
+    TextMatch, UnmatchedPreflight, VhostOrigin, VirtualHost, strip_port,
 };
 pub use rows::{KernelRows, RowsDiff};
 pub use service::{Port, Service, ServiceId};

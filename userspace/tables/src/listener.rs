@@ -31,6 +31,8 @@ pub struct Listener {
     pub services: Vec<ServiceId>,
     /// What was left out because an older service was there before.
     pub conflicts: Vec<Conflict>,
+    /// The chain for Istio's own ports 15001 and 15006, where its answers are asked for.
+    pub(crate) reserved: Option<Arc<Chain>>,
     pub(crate) index: ChainIndex,
 }
 

@@ -23,7 +23,7 @@ pub use headers::{HeaderChange, HeaderOps};
 pub use matcher::{Pattern, RouteMatch, TextMatch};
 pub use redirect::{PathRedirect, Redirect};
 pub use request::{HeaderLookup, NoHeaders, RequestHead, strip_port};
-pub use retry::RetryPolicy;
+pub use retry::{DEFAULT_BACKOFF, DEFAULT_RETRY_ON, RetryPolicy};
 pub use rewrite::PathRewrite;
 pub use table::{Domains, HttpDecision, PortRule, RouteTable, VhostOrigin, VirtualHost};
 
@@ -55,7 +55,7 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RouteAction {
     /// It goes to an upstream.
-    Forward(Forward),
+    Forward(Box<Forward>),
     /// The client is sent elsewhere.
     Redirect(Redirect),
     /// It is answered here.

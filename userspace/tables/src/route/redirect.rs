@@ -1,6 +1,5 @@
 //! Redirects (semantics.md §3, redirect).
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::route::matcher::TextMatch;
@@ -41,8 +40,7 @@ impl Redirect {
         };
         let mut location = format!("{scheme}://{host}");
         if let Some(port) = self.port {
-            // Writing to a String cannot fail.
-            let _ = write!(location, ":{port}");
+            location.push_str(&format!(":{port}"));
         }
         match &self.path {
             PathRedirect::Whole(path) if path.is_empty() => location.push_str(head.path),

@@ -1,0 +1,251 @@
+//! One cluster for each port of each service, and one for each subset (semantics.md §1.2, §4).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use egressd_model::resource::{
+    Location, MeshConfig, ProxyProtocolVersion, Resolution, Resource, ServiceEntry,
+    SimpleLoadBalancer, Subset, TunnelProtocol,
+};
+use egressd_model::value::{HostPattern, selects};
+
+use crate::cluster::{
+    Cluster, ClusterKind, ClusterService, Discovery, LbPolicy, ProxyProtocol, Tunnel,
+};
+use crate::compile::destination_rules::{DestinationRules, Effective};
+use crate::compile::endpoints::{Located, Workloads};
+use crate::compile::services::Services;
+use crate::compile::{balance, extensions, locality, outlier, pool, tls};
+use crate::options::{Node, Options};
+use crate::service::{Port, Service};
+
+/// What clusters are made of.
+pub(crate) struct Clusters<'a, 'm> {
+    pub(crate) mesh: &'m MeshConfig,
+    pub(crate) node: &'m Node,
+    pub(crate) options: &'a Options,
+    pub(crate) rules: &'a DestinationRules<'m>,
+    pub(crate) workloads: &'a Workloads<'m>,
+}
+
+/// Clusters by name.
+pub(crate) type ByName = BTreeMap<Arc<str>, Arc<Cluster>>;
+
+/// `outbound|PORT|SUBSET|HOST`.
+pub(crate) fn name(port: u16, subset: &str, host: &str) -> String {
+    format!("outbound|{port}|{subset}|{host}")
+}
+
+impl<'m> Clusters<'_, 'm> {
+    /// The clusters of all services. Where two namespaces have the same host, the first listener's
+    /// choice stands.
+    pub(crate) fn build(&self, services: &Services<'m>, into: &mut ByName) {
+        let mut entries: BTreeMap<_, Vec<(&'m HostPattern, &'m Resource<ServiceEntry>)>> =
+            BTreeMap::new();
+        for view in services.seen.iter().flat_map(|seen| &seen.views) {
+            let list = entries.entry(view.service).or_default();
+            if !list.iter().any(|(_, known)| std::ptr::eq(*known, view.entry)) {
+                list.push((view.host, view.entry));
+            }
+        }
+        for seen in &services.seen {
+            for id in seen.by_host.values() {
+                let Some(service) = services.get(*id) else { continue };
+                let Some(entries) = entries.get(id) else { continue };
+                self.service(service, entries, into);
+            }
+        }
+    }
+
+    fn service(
+        &self,
+        service: &Service,
+        entries: &[(&'m HostPattern, &'m Resource<ServiceEntry>)],
+        into: &mut ByName,
+    ) {
+        let rule = self.rules.find(&service.host, &service.namespace);
+        for port in &service.ports {
+            if port.protocol == egressd_model::value::Protocol::Udp {
+                continue;
+            }
+            let resolution = resolution(port, entries).unwrap_or(service.resolution);
+            let found = self.endpoints(port, resolution, entries);
+            let base = Base { service, port, resolution, entries, found: &found };
+            let policy = rule.map(|rule| rule.for_port(port.number)).unwrap_or_default();
+            self.insert(&base, None, policy, into);
+            if resolution == Resolution::DynamicDns {
+                continue;
+            }
+            for subset in rule.iter().flat_map(|rule| &rule.subsets) {
+                let policy = rule.map(|rule| rule.for_subset(subset, port.number));
+                self.insert(&base, Some(subset), policy.unwrap_or_default(), into);
+            }
+        }
+    }
+
+    fn endpoints(
+        &self,
+        port: &Port,
+        resolution: Resolution,
+        entries: &[(&'m HostPattern, &'m Resource<ServiceEntry>)],
+    ) -> Vec<Located> {
+        let mut found = Vec::new();
+        for (host, entry) in entries {
+            let mine = entry.ports.iter().find(|known| known.number.value == port.number);
+            if let Some(mine) = mine.filter(|_| entry.resolution.value == resolution) {
+                found.extend(self.workloads.of(entry, host, mine));
+                // Only the first entry gives a round robin service its name.
+                if resolution == Resolution::DnsRoundRobin && !found.is_empty() {
+                    found.truncate(1);
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    fn insert(
+        &self,
+        base: &Base<'_, 'm>,
+        subset: Option<&Subset>,
+        policy: Effective<'m>,
+        into: &mut ByName,
+    ) {
+        let Base { service, port, .. } = base;
+        let subset_name = subset.map_or("", |subset| subset.name.as_str());
+        let name: Arc<str> = Arc::from(name(port.number, subset_name, &service.host));
+        if into.contains_key(&name) {
+            return;
+        }
+        let found: Vec<_> = match subset {
+            None => base.found.to_vec(),
+            Some(subset) => {
+                let mine = |one: &&Located| selects(&subset.labels, &one.endpoint.labels);
+                base.found.iter().filter(mine).cloned().collect()
+            }
+        };
+        let to_dialled = policy.load_balancer.is_some_and(|balancer| {
+            balancer.simple.as_deref() == Some(&SimpleLoadBalancer::Passthrough)
+        });
+        let families = self.node.families;
+        let discovery = match base.resolution {
+            Resolution::None => Discovery::OriginalDst { port: base.port_override() },
+            Resolution::DynamicDns => {
+                Discovery::DynamicForwardProxy { port: port.number, families }
+            }
+            _ if to_dialled => Discovery::OriginalDst { port: None },
+            Resolution::Static => Discovery::Static,
+            // A name that nothing resolves to is no cluster at all.
+            Resolution::Dns | Resolution::DnsRoundRobin if found.is_empty() => return,
+            Resolution::Dns => Discovery::StrictDns(families),
+            Resolution::DnsRoundRobin => Discovery::LogicalDns(families),
+        };
+        let listed = !matches!(
+            discovery,
+            Discovery::OriginalDst { .. } | Discovery::DynamicForwardProxy { .. }
+        );
+        let outlier = outlier::build(policy.outlier, self.mesh);
+        let mut load_balancer = balance::build(policy.load_balancer);
+        load_balancer.panic_threshold = outlier::panic_threshold(policy.outlier, self.mesh);
+        if !listed {
+            load_balancer.policy = LbPolicy::ClusterProvided;
+        }
+        let setting = locality::Setting {
+            balancer: policy.load_balancer,
+            mesh: self.mesh,
+            node: self.node,
+            ejects: outlier.is_some(),
+            distribution: base.traffic_distribution(),
+        };
+        let groups = setting.group(if listed { found } else { Vec::new() });
+        load_balancer.locality_weighted = setting.is_weighted();
+        let cluster = Cluster {
+            kind: ClusterKind::Service(ClusterService {
+                host: Arc::clone(&service.host),
+                namespace: Arc::clone(&service.namespace),
+                port: port.number,
+                port_name: Arc::clone(&port.name),
+                subset: Arc::from(subset_name),
+                external: service.location == Location::MeshExternal,
+            }),
+            discovery,
+            endpoints: groups,
+            load_balancer,
+            connect_timeout: pool::connect_timeout(policy.pool, self.mesh),
+            pool: pool::build(policy.pool, policy.retry_budget, self.mesh),
+            outlier,
+            health_check: policy.health_check.map(extensions::health_check),
+            http: pool::upstream_http(port.protocol, policy.pool, self.mesh),
+            tls: tls::build(&tls::Inputs {
+                settings: policy.tls,
+                mesh: self.mesh,
+                host: &service.host,
+                inside: service.location == Location::MeshInternal,
+                port: port.number,
+                subset: subset_name,
+                names: base.subject_alt_names(),
+                http: pool::upstream_http(port.protocol, policy.pool, self.mesh),
+                original: matches!(discovery, Discovery::OriginalDst { .. }),
+            }),
+            tunnel: policy.tunnel.map(tunnel),
+            proxy_protocol: policy.proxy_protocol.map(|header| match header.version.value {
+                ProxyProtocolVersion::V1 => ProxyProtocol::V1,
+                ProxyProtocolVersion::V2 => ProxyProtocol::V2,
+            }),
+            verify_destination: (self.options.strict && base.resolution == Resolution::None)
+                .then(|| service.addresses.clone()),
+            name: Arc::clone(&name),
+        };
+        into.insert(name, Arc::new(cluster));
+    }
+}
+
+/// What the clusters of one port have in common.
+struct Base<'a, 'm> {
+    service: &'a Service,
+    port: &'a Port,
+    resolution: Resolution,
+    entries: &'a [(&'m HostPattern, &'m Resource<ServiceEntry>)],
+    found: &'a [Located],
+}
+
+impl Base<'_, '_> {
+    /// NONE with a `targetPort` goes to that port of the address dialled.
+    fn port_override(&self) -> Option<u16> {
+        Some(self.port.target).filter(|target| *target != 0)
+    }
+
+    fn subject_alt_names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for name in self.entries.iter().flat_map(|(_, entry)| &entry.subject_alt_names) {
+            if !names.iter().any(|known| **known == *name.as_str()) {
+                names.push(Arc::from(name.as_str()));
+            }
+        }
+        names
+    }
+
+    fn traffic_distribution(&self) -> Option<&str> {
+        const ANNOTATION: &str = "networking.istio.io/traffic-distribution";
+        let (_, oldest) = self.entries.first()?;
+        oldest.meta.annotations.get(ANNOTATION).map(String::as_str)
+    }
+}
+
+/// The resolution of the entry that declares the port.
+fn resolution(
+    port: &Port,
+    entries: &[(&HostPattern, &Resource<ServiceEntry>)],
+) -> Option<Resolution> {
+    let declares =
+        |entry: &ServiceEntry| entry.ports.iter().any(|known| known.number.value == port.number);
+    entries.iter().find(|(_, entry)| declares(entry)).map(|(_, entry)| entry.resolution.value)
+}
+
+pub(crate) fn tunnel(tunnel: &egressd_model::resource::Tunnel) -> Tunnel {
+    Tunnel {
+        post: tunnel.protocol.value == TunnelProtocol::Post,
+        host: tunnel.target_host.to_arc(),
+        port: tunnel.target_port.value,
+    }
+}

@@ -1,0 +1,134 @@
+//! The VirtualServices that act on the node, and which of them owns a host (semantics.md §3).
+
+use std::borrow::Cow;
+
+use egressd_model::Model;
+use egressd_model::resource::{HttpRoute, Key, MeshConfig, Resource, VirtualService};
+use egressd_model::value::{ExportTarget, HostPattern};
+
+use crate::compile::delegates::Delegates;
+use crate::compile::scope::Egress;
+use crate::compile::short_names::ShortNames;
+use crate::host_map::HostMap;
+use crate::options::Node;
+use crate::overlap::OverlapIndex;
+
+/// One VirtualService with its delegates in place and its hosts in full.
+pub(crate) struct Rule<'m> {
+    pub(crate) resource: &'m Resource<VirtualService>,
+    pub(crate) hosts: Vec<HostPattern>,
+    pub(crate) http: Vec<Cow<'m, HttpRoute>>,
+}
+
+/// The rules that one egress listener sees, in the order of their precedence.
+pub(crate) struct Rules<'m> {
+    pub(crate) all: Vec<Rule<'m>>,
+    /// The first rule for each host; wildcards included.
+    owners: HostMap<usize>,
+    /// All rules by their hosts.
+    hosts: OverlapIndex<usize>,
+}
+
+/// Collects the rules for the gateway `mesh`: first those that only the node's namespace sees, then
+/// those exported to it by name, then the public ones, each oldest first.
+pub(crate) fn collect<'m>(
+    model: &'m Model,
+    mesh: &MeshConfig,
+    node: &Node,
+    names: &ShortNames<'_>,
+    egress: &Egress<'_>,
+) -> Rules<'m> {
+    let default = mesh.default_virtual_service_export_to();
+    let delegates = Delegates::new(model.virtual_services());
+    let mut found: Vec<(Reach, Rule<'m>)> = Vec::new();
+    for resource in model.virtual_services() {
+        if resource.hosts.is_empty() || !resource.applies_to_mesh() {
+            continue;
+        }
+        let Some(reach) = reach(resource, node, &default) else { continue };
+        let rule = Rule::new(resource, names, &delegates, &default);
+        if egress.imports_rule(&resource.meta.namespace, rule.hosts.iter()) {
+            found.push((reach, rule));
+        }
+    }
+    found.sort_by_key(|(reach, _)| *reach);
+    Rules::new(found.into_iter().map(|(_, rule)| rule).collect())
+}
+
+/// How far a resource is exported, seen from the node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    Own,
+    Named,
+    Public,
+}
+
+fn reach(
+    resource: &Resource<VirtualService>,
+    node: &Node,
+    default: &[ExportTarget],
+) -> Option<Reach> {
+    let own: &str = &resource.meta.namespace;
+    let written: Vec<_> = resource.export_to.0.iter().map(|target| &target.value).collect();
+    let targets: Vec<_> = if written.is_empty() { default.iter().collect() } else { written };
+    if targets.is_empty() || targets.contains(&&ExportTarget::Public) {
+        return Some(Reach::Public);
+    }
+    let reach = |target: &&ExportTarget| match target {
+        ExportTarget::Own if own == node.namespace => Some(Reach::Own),
+        ExportTarget::Namespace(name) if *name == node.namespace => {
+            Some(if name == own { Reach::Own } else { Reach::Named })
+        }
+        ExportTarget::Own
+        | ExportTarget::Namespace(_)
+        | ExportTarget::Nobody
+        | ExportTarget::Public => None,
+    };
+    targets.iter().filter_map(reach).min()
+}
+
+impl<'m> Rule<'m> {
+    /// A rule with its hosts in full and its delegates in place.
+    pub(crate) fn new(
+        resource: &'m Resource<VirtualService>,
+        names: &ShortNames<'_>,
+        delegates: &Delegates<'m>,
+        default: &[ExportTarget],
+    ) -> Self {
+        let resolve = |host: &HostPattern| names.resolve(host, &resource.meta.namespace);
+        Self {
+            resource,
+            hosts: resource.hosts.iter().map(|host| resolve(host)).collect(),
+            http: delegates.expand(resource, default),
+        }
+    }
+
+    /// What connections and requests name it by.
+    pub(crate) fn key(&self) -> Key {
+        self.resource.meta.key()
+    }
+}
+
+impl<'m> Rules<'m> {
+    fn new(all: Vec<Rule<'m>>) -> Self {
+        let (mut owners, mut hosts) = (HostMap::default(), OverlapIndex::default());
+        for (place, rule) in all.iter().enumerate() {
+            for host in &rule.hosts {
+                owners.insert(host.as_str(), place);
+                hosts.insert(host, place);
+            }
+        }
+        Self { all, owners, hosts }
+    }
+
+    /// The rule that owns a host: the most specific host, then the first in order.
+    pub(crate) fn owner(&self, host: &str) -> Option<usize> {
+        self.owners.find_covering(host).copied()
+    }
+
+    /// All rules one of whose hosts overlaps with this one, in order: those that act on opaque
+    /// bytes and on TLS.
+    pub(crate) fn overlapping(&self, host: &HostPattern) -> impl Iterator<Item = &Rule<'m>> {
+        self.hosts.overlapping(host).into_iter().filter_map(|place| self.all.get(place))
+    }
+}

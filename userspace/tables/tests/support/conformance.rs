@@ -1,0 +1,170 @@
+//! Finding the conformance data and compiling configurations from it.
+
+#![expect(clippy::unwrap_used, reason = "a test without its data must fail")]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use egressd_model::resource::MeshConfig;
+use egressd_model::{Model, parse, parse_mesh_config};
+use egressd_tables::{
+    Answer, Answers, Call, IpFamilies, Node, Options, Payload, RequestHead, Tables, VipAllocation,
+    requests,
+};
+use serde::Deserialize;
+
+/// The conformance data, or nothing with a word about it.
+pub(crate) fn conformance() -> Option<PathBuf> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/conformance");
+    let folder = std::env::var_os("EGRESSD_CONFORMANCE")
+        .map_or_else(|| PathBuf::from(beside), PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    let required =
+        std::env::var_os("EGRESSD_REQUIRE_CONFORMANCE").is_some_and(|value| value == "1");
+    assert!(!required, "no conformance data in {}", folder.display());
+    println!(
+        "SKIPPED: no conformance data in {}; set EGRESSD_CONFORMANCE to its folder",
+        folder.display()
+    );
+    None
+}
+
+/// One configuration of `routing/`.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+}
+
+/// Every folder below `routing/`, by name.
+pub(crate) fn routing_cases(folder: &Path) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for group in folders(&folder.join("routing")) {
+        for folder in folders(&group) {
+            let part = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+            cases.push(Case { name: format!("{}/{}", part(&group), part(&folder)), folder });
+        }
+    }
+    cases
+}
+
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = entries.filter(|path| path.is_dir()).collect();
+    all.sort();
+    all
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CaseOptions {
+    #[serde(default)]
+    pub(crate) allocate: bool,
+    #[serde(default)]
+    pub(crate) dns_capture: bool,
+    #[serde(default)]
+    pub(crate) http_proxy_port: Option<String>,
+}
+
+impl Case {
+    pub(crate) fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.folder.join(name)).ok()
+    }
+
+    /// The tables as Istio would have them.
+    pub(crate) fn compile(&self) -> Tables {
+        let model = model(&self.read("config.yaml").unwrap_or_default());
+        let mesh = self.read("mesh.yaml").map_or_else(MeshConfig::default, |text| mesh(&text));
+        let options: CaseOptions = self
+            .read("options.json")
+            .map_or_else(CaseOptions::default, |text| serde_json::from_str(&text).unwrap());
+        let vips = allocation(&model, options.allocate);
+        let options = Options {
+            dns_capture: options.dns_capture,
+            http_proxy_port: options.http_proxy_port.map(|port| port.parse().unwrap()),
+            answers: Answers::Istio,
+            ..Options::default()
+        };
+        Tables::compile(&model, &mesh, &node(), &options, &vips)
+    }
+}
+
+/// The node of the conformance data: namespace `default`, IPv4, nothing else.
+pub(crate) fn node() -> Node {
+    Node { families: IpFamilies::V4, ..Node::default() }
+}
+
+pub(crate) fn model(text: &str) -> Model {
+    Model::assemble([&parse("config.yaml", text)]).unwrap()
+}
+
+pub(crate) fn mesh(text: &str) -> MeshConfig {
+    parse_mesh_config("mesh.yaml", text, &[]).unwrap().0
+}
+
+pub(crate) fn allocation(model: &Model, allocate: bool) -> VipAllocation {
+    let empty = VipAllocation::default();
+    if !allocate {
+        return empty;
+    }
+    let (vips, exhausted) = empty.allocate(&requests(model));
+    assert!(exhausted.is_empty());
+    vips
+}
+
+/// The column `call` of calls.tsv, and the calls of simulation.json.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct CallRow {
+    #[serde(default)]
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) address: String,
+    pub(crate) port: u16,
+    #[serde(default)]
+    pub(crate) protocol: String,
+    #[serde(default)]
+    pub(crate) host: String,
+    #[serde(default)]
+    pub(crate) path: String,
+    #[serde(default)]
+    pub(crate) method: String,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) tls: String,
+    #[serde(default)]
+    pub(crate) sni: String,
+}
+
+impl CallRow {
+    pub(crate) fn answer(&self, tables: &Tables) -> Answer {
+        let or = |text: &str, default: &str| {
+            if text.is_empty() { default.to_owned() } else { text.to_owned() }
+        };
+        let address = or(&self.address, "1.3.3.7");
+        let (method, path) = (or(&self.method, "GET"), or(&self.path, "/"));
+        let sni = or(&self.sni, &self.host);
+        let payload = if !matches!(self.tls.as_str(), "" | "plaintext") {
+            Payload::Tls { sni: Some(sni.as_str()).filter(|sni| !sni.is_empty()) }
+        } else if self.protocol.starts_with("http") {
+            Payload::Http(RequestHead {
+                method: &method,
+                scheme: "http",
+                authority: &self.host,
+                path: &path,
+                headers: &self.headers,
+            })
+        } else if !self.sni.is_empty() {
+            // Istio's simulator compares the SNI of a call even if it speaks no TLS.
+            Payload::Tls { sni: Some(&self.sni) }
+        } else {
+            Payload::Raw
+        };
+        let destination = SocketAddr::new(address.parse().unwrap(), self.port);
+        tables.answer(&Call { destination, payload })
+    }
+}
