@@ -7,6 +7,7 @@
 //!
 //! The crate knows nothing of tokio, of aya, of files or of sockets.
 
+pub mod analysis;
 mod answer;
 mod chain;
 mod cluster;
