@@ -1,1 +1,29 @@
-//! DNS answers from Tables, and resolution for clusters.
+//! DNS: answers from the name table, everything else forwarded unchanged, and names resolved for
+//! clusters.
+//!
+//! [`Server`] answers what captured programs ask (semantics.md §2). [`Resolver`] finds the addresses
+//! behind the names of clusters (semantics.md §1.2). [`VipState`] keeps on disk which virtual address
+//! stands for which host.
+//!
+//! The crate knows nothing of eBPF and of the proxy. Sockets, the name table and the clock of the
+//! kernel side come from the agent, by [`Listeners`], [`SocketMaker`], [`Names`] and
+//! [`Wiring::heartbeat`].
+
+mod answer;
+mod forward;
+mod metrics;
+mod names;
+mod resolv_conf;
+mod server;
+mod socket;
+mod upstream;
+mod wire;
+
+pub use self::{
+    metrics::{BOUNDS, Counter, Histogram, Metrics},
+    names::{Found, Names},
+    resolv_conf::{Paths, SystemDns, SystemDnsError},
+    server::{Listeners, ListenersId, Server, Wiring},
+    socket::{Asked, NotKnown, SocketKind, SocketMaker, plain_socket},
+    upstream::{Foreign, InvalidUpstream, Transport, Upstream, Upstreams},
+};

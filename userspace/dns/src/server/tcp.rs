@@ -1,0 +1,207 @@
+//! Connections: several queries on each, answered as they are ready (RFC 7766).
+
+use std::{
+    net::{SocketAddr, TcpListener as StdTcpListener},
+    os::fd::AsFd as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    answer::{Answerer, Verdict},
+    forward::{NoReply, read_message, write_message},
+    server::Shared,
+    upstream::Upstream,
+    wire::{self, Fault, Malformed, Query},
+};
+
+/// Serves one listening socket until it is dropped.
+pub(crate) async fn serve(listener: StdTcpListener, shared: Arc<Shared>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a DNS socket cannot be served");
+            return;
+        }
+    };
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // Dropped with the listener, and all connections with it.
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = listener.accept().await;
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, client)) => {
+                // Beyond the limit a connection is closed at once; the client may try another server.
+                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
+                let shared = Arc::clone(&shared);
+                connections.spawn(async move {
+                    connection(stream, client, shared).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a DNS connection could not be accepted");
+                // Out of files, most likely: trying again at once would burn the processor.
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
+    let asked = shared.asked.connection(stream.as_fd());
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%client, %error, "a DNS connection cannot be set to send at once");
+    }
+    let (from, mut to) = stream.into_split();
+    let mut from = BufReader::with_capacity(READ_BUFFER, from);
+    let (replies, mut ready) = mpsc::channel::<Vec<u8>>(MAX_PIPELINE);
+    let mut answerer = Answerer::new();
+    // Reading and writing go on side by side, so that a slow question holds up nobody.
+    let reading = async {
+        let mut forwarding = JoinSet::new();
+        while let Some(message) = next_message(&mut from, &mut forwarding).await {
+            shared.metrics.requests.increment();
+            match decide(&message, asked, &shared, &mut answerer) {
+                Next::Close => break,
+                Next::Reply(reply) => {
+                    if replies.send(reply).await.is_err() {
+                        break;
+                    }
+                }
+                Next::Ask(order) => {
+                    let (shared, replies) = (Arc::clone(&shared), replies.clone());
+                    forwarding.spawn(async move {
+                        let reply = ask(&order, &message, &shared).await;
+                        // The client may be gone.
+                        replies.send(reply).await.is_ok()
+                    });
+                }
+            }
+        }
+        // What was asked before the client closed its side is still answered.
+        while forwarding.join_next().await.is_some() {}
+        drop(replies);
+    };
+    let writing = async {
+        while let Some(reply) = ready.recv().await {
+            match timeout(WRITE_LIMIT, write_message(&mut to, &reply)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(%client, %error, "a DNS connection broke");
+                    return;
+                }
+                Err(_elapsed) => return,
+            }
+        }
+    };
+    tokio::pin!(reading, writing);
+    tokio::select! {
+        () = &mut reading => writing.await,
+        () = &mut writing => {}
+    }
+}
+
+/// What becomes of a message.
+enum Next {
+    /// It was no query.
+    Close,
+    Reply(Vec<u8>),
+    Ask(Vec<Upstream>),
+}
+
+fn decide(
+    message: &[u8],
+    asked: Option<SocketAddr>,
+    shared: &Shared,
+    answerer: &mut Answerer,
+) -> Next {
+    let mut reply = Vec::new();
+    match Query::parse(message) {
+        Err(fault) => {
+            shared.metrics.malformed.increment();
+            let fault = match fault {
+                Malformed::NotAQuery => return Next::Close,
+                Malformed::NoQuestion => Fault::ServFail,
+                Malformed::Unreadable => Fault::FormErr,
+            };
+            wire::fail_header(&mut reply, message, fault);
+        }
+        Ok(query) => {
+            let snapshot = shared.published.load();
+            match answerer.answer(&query, &snapshot, wire::STREAM, &mut reply) {
+                Verdict::Answered => {}
+                Verdict::Forward => match shared.servers_for(&query, asked) {
+                    Ok(order) => return Next::Ask(order),
+                    Err(fault) => wire::fail(&mut reply, &query, fault),
+                },
+            }
+        }
+    }
+    Next::Reply(reply)
+}
+
+async fn ask(order: &[Upstream], message: &[u8], shared: &Shared) -> Vec<u8> {
+    shared.metrics.upstream_requests.increment();
+    let start = Instant::now();
+    let replied = shared.streams.ask(order, message).await;
+    shared.metrics.upstream_duration.record(start.elapsed());
+    match replied {
+        Ok(reply) => reply,
+        Err(failure) => {
+            shared.metrics.upstream_failures.increment();
+            shared.metrics.upstream_refused.add(u64::from(failure == NoReply::Busy));
+            let mut reply = Vec::new();
+            if let Ok(query) = Query::parse(message) {
+                wire::fail(&mut reply, &query, Fault::ServFail);
+            }
+            reply
+        }
+    }
+}
+
+/// The next message; nothing once the client is done, idle for too long, or too slow with a message
+/// it has begun. With too many questions on their way, it waits until one is answered.
+async fn next_message(
+    from: &mut BufReader<OwnedReadHalf>,
+    forwarding: &mut JoinSet<bool>,
+) -> Option<Vec<u8>> {
+    while forwarding.try_join_next().is_some() {}
+    while forwarding.len() >= MAX_PIPELINE {
+        forwarding.join_next().await;
+    }
+    loop {
+        // Waiting for the first byte takes nothing off the stream, so it can be given up.
+        match timeout(IDLE_LIMIT, from.fill_buf()).await {
+            Ok(Ok(bytes)) if !bytes.is_empty() => break,
+            Ok(_done_or_broken) => return None,
+            // Somebody who waits for an answer is not idle.
+            Err(_elapsed) if forwarding.is_empty() => return None,
+            Err(_elapsed) => while forwarding.try_join_next().is_some() {},
+        }
+    }
+    timeout(READ_LIMIT, read_message(from)).await.ok()?.ok()
+}
+
+/// Connections of one listening socket.
+const MAX_CONNECTIONS: usize = 512;
+/// Questions of one connection that are on their way, and answers that wait to be written.
+const MAX_PIPELINE: usize = 16;
+/// How long a connection may lie idle. Clients that keep one open ask more often.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long one message may take to arrive, and one answer to be taken.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// Bytes buffered of a connection: most queries come whole.
+const READ_BUFFER: usize = 1024;
+/// The pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,11 @@
+//! The server over real sockets on loopback, with upstreams of the tests' own.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod client;
+mod conformance;
+mod forwarding;
+mod hostile;
+mod names;
+mod running;
+mod serving;
+mod upstream;
