@@ -1,15 +1,79 @@
 //! One captured connection from accept to record.
+//!
+//! ```text
+//! Accepted -> Original -> Sniffed -> Plan -> Connected -> Ending -> FlowRecord
+//! ```
+//!
+//! Each arrow is one function from the value before to the value after. What is dialled comes from
+//! [`Originals`], what becomes of it from the tables' one decision, and what happened goes to
+//! [`Records`] exactly once, whatever happens. The crate knows nothing of the kernel side: no map, no
+//! program, no namespace.
+//!
+//! # Use
+//! ```ignore
+//! let snapshot = Arc::new(Snapshot::new(tables));
+//! let server = Server::new(Config::default(), Parts {
+//!     snapshot: Arc::clone(&snapshot),
+//!     factory: Arc::new(SocketFactory::new(Some(Mark(0x6567)), LoopGuard::new(vip_ranges))),
+//!     resolver: Arc::new(SystemResolver::new()),
+//!     originals: Arc::new(move |socket: BorrowedFd<'_>| datapath.original(socket)),
+//!     records: Arc::new(AccessLog::open(&path, Encoding::Text)?),
+//! })?;
+//! for listener in listeners {
+//!     server.serve(listener)?;            // bound, listening and tagged by the caller
+//! }
+//! snapshot.publish(next_tables);          // a reload
+//! server.shutdown(drain_timeout).await;   // a second signal: server.end_now()
+//! ```
+//! Denied connections have no flow here; the caller records them: [`FlowRecord::denied`].
+//!
+//! # Threads
+//! A worker is a thread with an event loop of its own. A listener belongs to one worker and its
+//! connections stay there, so nothing is shared on the way but counters. A flow is one task without
+//! locks; while it waits it holds two sockets, about 2 KiB, and no buffer.
+//!
+//! # System calls of a connection
+//! For a declared TCP port, one request and one answer, both ends on this machine: `accept4`, the
+//! lookup of the original, `socket`, `setsockopt` (mark, no delay), `connect` twice, two
+//! `epoll_ctl` in, `getsockname`; `recv` and `send` for each direction; `recv` for each end,
+//! `shutdown`, two `epoll_ctl` out, two `close`. A remote endpoint adds a turn of the event loop
+//! and `getsockopt`; a sniffed port adds `recv(MSG_PEEK)`.
+//!
+//! # HTTP
+//! Until requests are routed one by one, a connection to an HTTP route is decided once, by the head
+//! of its first request, and relayed as bytes from there; HTTP/2 has no readable head, and is decided
+//! as a request for no host. A route that answers by itself (redirect, direct response) resets.
+
 mod access_log;
 mod addrs;
+mod cluster;
+mod config;
+mod connect;
+mod flow;
 mod original;
+mod plan;
+mod random;
 mod record;
 mod relay;
+mod resolve;
+mod server;
 mod sniff;
+mod snapshot;
 mod socket;
+mod stats;
 #[cfg(test)]
 mod testing;
-pub use access_log::*;
-pub use addrs::*;
-pub use original::*;
-pub use record::*;
-pub use socket::*;
+
+pub use access_log::{AccessLog, AccessLogError, CLOSING, Encoding, GATHER};
+pub use addrs::{ClientAddr, LocalAddr, OriginalDst, UnixName, UpstreamAddr};
+pub use config::{Config, RESERVED};
+pub use original::{Original, Originals};
+pub use record::{
+    Errno, FlowRecord, Outcome, Records, ResponseFlag, ResponseFlags, TransportFailure, write_json,
+    write_text,
+};
+pub use resolve::{Addresses, ResolveError, Resolver, Resolving, SystemResolver};
+pub use server::{BACKLOG, Drained, ListenerId, Parts, Server};
+pub use snapshot::Snapshot;
+pub use socket::{ConnectError, IpRange, Keepalive, LoopGuard, LoopReason, Mark, SocketFactory};
+pub use stats::Stats;

@@ -10,7 +10,7 @@ mod stream;
 
 pub(crate) use self::{
     factory::ConnectOptions,
-    linux::{Accepted, accept, watch},
+    linux::{Accepted, accept, reset, watch},
     stream::{Seen, Stream},
 };
 pub use self::{

@@ -28,8 +28,12 @@ pub enum Outcome {
     NoHealthyUpstream,
     /// The cluster has as many connections as it may have.
     Overflow,
-    /// The endpoint's name does not resolve.
+    /// None of the names of the cluster's endpoints resolves.
+    Unresolved,
+    /// The name that the application asked for does not resolve.
     DnsFailure,
+    /// `strict` refuses it; the word says why.
+    Refused(&'static str),
     /// No endpoint could be connected to; the reason is that of the last attempt.
     ConnectFailed(TransportFailure),
     /// egressd carries as many flows as it may.
@@ -52,6 +56,8 @@ pub enum TransportFailure {
     Delayed(io::ErrorKind, Errno),
     /// Nobody answered in time.
     Timeout,
+    /// The name does not resolve.
+    Unresolved,
     /// The loop guard refused.
     Loop,
     /// There was no socket to be had.
@@ -72,14 +78,14 @@ impl Outcome {
             Self::DurationLimit => ResponseFlag::DurationTimeout.into(),
             Self::NoRoute => ResponseFlag::NoRoute.into(),
             Self::NoCluster => ResponseFlag::NoCluster.into(),
-            Self::NoHealthyUpstream => ResponseFlag::NoHealthyUpstream.into(),
+            Self::NoHealthyUpstream | Self::Unresolved | Self::Refused(_) => {
+                ResponseFlag::NoHealthyUpstream.into()
+            }
             Self::Overflow => ResponseFlag::UpstreamOverflow.into(),
             Self::DnsFailure => ResponseFlag::DnsFailure.into(),
             // TCP connects that fail carry both, as Envoy's do: the attempts are used up as well.
-            Self::ConnectFailed(_) => {
-                ResponseFlags::from(ResponseFlag::UpstreamConnectionFailure)
-                    .with(ResponseFlag::RetryLimitExceeded)
-            }
+            Self::ConnectFailed(_) => ResponseFlags::from(ResponseFlag::UpstreamConnectionFailure)
+                .with(ResponseFlag::RetryLimitExceeded),
             Self::FlowLimit => ResponseFlag::Overload.into(),
             Self::Drained | Self::Forgotten => ResponseFlag::LocalReset.into(),
             Self::Unsupported(_) => ResponseFlag::UpstreamConnectionFailure.into(),
@@ -95,7 +101,7 @@ impl Outcome {
             Self::FlowLimit => Some("flow_limit_reached"),
             Self::Drained => Some("drain_time_over"),
             Self::Forgotten => Some("internal_error"),
-            Self::Unsupported(what) => Some(what),
+            Self::Unsupported(what) | Self::Refused(what) => Some(what),
             Self::Completed
             | Self::AppReset
             | Self::AppGone
@@ -103,15 +109,17 @@ impl Outcome {
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::Overflow
+            | Self::Unresolved
             | Self::DnsFailure
             | Self::ConnectFailed(_) => None,
         }
     }
 
-    /// Why no endpoint could be connected to, if that is what happened.
+    /// Why there was no endpoint to connect to, or none could be, if that is what happened.
     pub fn transport_failure(&self) -> Option<&TransportFailure> {
         match self {
             Self::ConnectFailed(failure) => Some(failure),
+            Self::Unresolved | Self::DnsFailure => Some(&TransportFailure::Unresolved),
             Self::Completed
             | Self::AppReset
             | Self::AppGone
@@ -122,8 +130,8 @@ impl Outcome {
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::Overflow
-            | Self::DnsFailure
             | Self::FlowLimit
+            | Self::Refused(_)
             | Self::Drained
             | Self::Unsupported(_)
             | Self::Forgotten => None,
@@ -161,6 +169,7 @@ impl fmt::Display for TransportFailure {
             Self::Immediate(_, errno) => write!(f, "immediate_connect_error:_{errno}"),
             Self::Delayed(_, errno) => write!(f, "delayed_connect_error:_{errno}"),
             Self::Timeout => f.write_str("connection_timeout"),
+            Self::Unresolved => f.write_str("dns_resolution_failure"),
             Self::Loop => f.write_str("upstream_leads_back_to_egressd"),
             Self::NoSocket(errno) => write!(f, "no_socket:_{errno}"),
         }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::testing::{PATIENCE, pair, reset};
+use crate::testing::{PATIENCE, pair, read_all, reset};
 
 /// A relay that runs, with the application's and the server's ends in our hands.
 struct Running {
@@ -41,12 +41,6 @@ async fn ended(relay: JoinHandle<(Ending, Carried)>) -> (Ending, Carried) {
 /// Bytes that show where one is missing or moved.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at % 251) as u8).collect()
-}
-
-async fn read_all(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut all)).await.expect("the stream ends")?;
-    Ok(all)
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     addrs::{UnixName, UpstreamAddr},
-    socket::{LoopGuard, LoopReason, Stream, linux},
+    socket::{LoopGuard, LoopReason, Stream, linux, stream::says_established},
 };
 
 /// The mark (SO_MARK) by which the kernel side knows our own sockets.
@@ -164,31 +164,32 @@ impl SocketFactory {
             .tcp_socket(addr, options)
             .map_err(|source| ConnectError::Socket { to: to(), source })?;
         let immediate = |source: Errno| ConnectError::Immediate { to: to(), source: source.into() };
-        let delayed = |source: io::Error| ConnectError::Delayed { to: to(), source };
-        let established = match connect(&socket, &addr) {
-            Ok(()) => true,
-            // A destination on this machine has answered before connect() returns; asking again is
-            // cheaper than a turn of the event loop.
-            Err(Errno::INPROGRESS | Errno::INTR) => match connect(&socket, &addr) {
-                Ok(()) | Err(Errno::ISCONN) => true,
-                Err(Errno::ALREADY | Errno::INPROGRESS | Errno::INTR) => false,
-                Err(error) => return Err(delayed(error.into())),
-            },
-            Err(error) => return Err(immediate(error)),
+        let delayed = |source: Errno| ConnectError::Delayed { to: to(), source: source.into() };
+        let stood = |stream: io::Result<Stream>| {
+            stream.map_err(|source| ConnectError::Socket { to: to(), source })
         };
-        let mut stream =
-            Stream::new(socket).map_err(|source| ConnectError::Socket { to: to(), source })?;
-        if !established {
-            let connected = poll_fn(|cx| stream.poll_connected(cx));
-            match timeout(options.timeout, connected).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(delayed(error)),
-                Err(_elapsed) => {
-                    return Err(ConnectError::Timeout { to: to(), after: options.timeout });
-                }
-            }
+        match connect(&socket, &addr) {
+            Ok(()) => return stood(Stream::new(socket)),
+            Err(Errno::INPROGRESS | Errno::INTR) => {}
+            Err(error) => return Err(immediate(error)),
         }
-        Ok(stream)
+        // A destination on this machine has answered before connect() returns; asking again is
+        // cheaper than a turn of the event loop.
+        match connect(&socket, &addr) {
+            Ok(()) | Err(Errno::ISCONN) => return stood(Stream::new(socket)),
+            Err(Errno::ALREADY | Errno::INPROGRESS | Errno::INTR) => {}
+            Err(error) if says_established(error) => {
+                return stood(Stream::after_reset(socket, error));
+            }
+            Err(error) => return Err(delayed(error)),
+        }
+        let mut stream = stood(Stream::new(socket))?;
+        let connected = poll_fn(|cx| stream.poll_connected(cx));
+        match timeout(options.timeout, connected).await {
+            Ok(Ok(())) => Ok(stream),
+            Ok(Err(error)) => Err(delayed(error)),
+            Err(_elapsed) => Err(ConnectError::Timeout { to: to(), after: options.timeout }),
+        }
     }
 
     fn tcp_socket(&self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<OwnedFd> {

@@ -5,9 +5,10 @@ use std::{
     mem::size_of_val,
     net::{SocketAddr, TcpListener},
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::Duration,
 };
 
-use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt::set_socket_linger};
 use tokio::io::unix::AsyncFd;
 
 use crate::addrs::ClientAddr;
@@ -46,6 +47,11 @@ pub(crate) fn accept(listener: impl AsFd) -> io::Result<Accepted> {
         .and_then(socket_addr)
         .ok_or_else(|| io::Error::other("accept4 gave no IP address"))?;
     Ok(Accepted { socket, client: ClientAddr(client) })
+}
+
+/// Resets a connection that nobody has looked at yet.
+pub(crate) fn reset(socket: OwnedFd) {
+    set_socket_linger(&socket, Some(Duration::ZERO)).ok();
 }
 
 /// The local end of a connected socket; `None` where it has no IP address (a Unix socket).

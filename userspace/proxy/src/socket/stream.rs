@@ -31,6 +31,8 @@ pub(crate) struct Stream {
     /// The last write found the send buffer full: ask the reactor before the next one.
     full: bool,
     orderly: bool,
+    /// The peer has reset already, and the kernel has told; it tells once.
+    reset: Option<Errno>,
 }
 
 /// What a look at the received bytes found.
@@ -48,7 +50,16 @@ impl Stream {
     /// # Errors
     /// The reactor could not take it (out of memory or watches).
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { fd: linux::watch(fd)?, fresh: true, full: false, orderly: false })
+        let fd = linux::watch(fd)?;
+        Ok(Self { fd, fresh: true, full: false, orderly: false, reset: None })
+    }
+
+    /// The same for a socket that the peer has connected and reset since: what the peer sent in
+    /// between can be read, and then the reset shows.
+    pub(super) fn after_reset(fd: OwnedFd, error: Errno) -> io::Result<Self> {
+        let mut stream = Self::new(fd)?;
+        stream.reset = Some(error);
+        Ok(stream)
     }
 
     /// Reads up to `buf.len()` bytes; 0 means that the peer sends no more.
@@ -77,7 +88,7 @@ impl Stream {
                 Err(error) => return Poll::Ready(Err(error.into())),
                 Ok((taken, emptied)) => {
                     self.fresh = !emptied;
-                    return Poll::Ready(Ok(taken));
+                    return Poll::Ready(self.taken(taken));
                 }
             }
         }
@@ -90,9 +101,16 @@ impl Stream {
                     if emptied {
                         ready.clear_ready();
                     }
-                    return Poll::Ready(Ok(taken));
+                    return Poll::Ready(self.taken(taken));
                 }
             }
+        }
+    }
+
+    fn taken(&self, bytes: usize) -> io::Result<usize> {
+        match self.reset {
+            Some(error) if bytes == 0 => Err(error.into()),
+            Some(_) | None => Ok(bytes),
         }
     }
 
@@ -162,9 +180,19 @@ impl Stream {
     }
 
     /// Waits until a connect() in progress is over.
-    pub(super) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let _writable = ready!(self.fd.poll_write_ready(cx))?;
-        Poll::Ready(self.take_error().map_or(Ok(()), Err))
+    pub(super) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Errno>> {
+        let writable = ready!(self.fd.poll_write_ready(cx));
+        if let Err(error) = writable {
+            return Poll::Ready(Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)));
+        }
+        Poll::Ready(match self.take_error() {
+            None => Ok(()),
+            Some(error) if says_established(error) => {
+                self.reset = Some(error);
+                Ok(())
+            }
+            Some(error) => Err(error),
+        })
     }
 
     /// Waits for the peer's reset while nothing is read from it; never ready otherwise.
@@ -178,7 +206,8 @@ impl Stream {
             };
             if ready.ready().is_write_closed() {
                 // Without an error both sides have said goodbye, and there is nothing to wait for.
-                return self.take_error().map_or(Poll::Pending, Poll::Ready);
+                let error = self.take_error().map(io::Error::from);
+                return error.map_or(Poll::Pending, Poll::Ready);
             }
             ready.clear_ready();
         }
@@ -200,10 +229,10 @@ impl Stream {
         linux::local_addr(&self.fd).map(LocalAddr)
     }
 
-    fn take_error(&self) -> Option<io::Error> {
+    fn take_error(&self) -> Option<Errno> {
         match sockopt::socket_error(&self.fd) {
             Ok(Ok(())) => None,
-            Ok(Err(error)) | Err(error) => Some(error.into()),
+            Ok(Err(error)) | Err(error) => Some(error),
         }
     }
 }
@@ -215,6 +244,12 @@ impl Drop for Stream {
             sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO)).ok();
         }
     }
+}
+
+/// Whether an error of connect() means that the connection stood, and was reset before we looked: a
+/// peer that does not take it refuses.
+pub(super) fn says_established(error: Errno) -> bool {
+    matches!(error, Errno::CONNRESET | Errno::PIPE)
 }
 
 fn retrying<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

@@ -1,0 +1,54 @@
+//! The clusters in use, by name: where a cluster's counters outlive the generation that made it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use egressd_tables as tables;
+
+use super::{Cluster, ClusterSpec};
+
+/// Every cluster that a connection has gone to, under its name.
+///
+/// Filled as clusters are met, so that a reload costs nothing for the thousands that nobody uses.
+#[derive(Debug, Default)]
+pub(crate) struct Registry(RwLock<HashMap<Arc<str>, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    /// What `cluster` was made from.
+    origin: Arc<tables::Cluster>,
+    cluster: Arc<Cluster>,
+}
+
+impl Registry {
+    /// The run-time side of a cluster of the tables.
+    pub(crate) fn get(&self, origin: &Arc<tables::Cluster>) -> Arc<Cluster> {
+        {
+            let clusters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(entry) = clusters.get(&origin.name)
+                && Arc::ptr_eq(&entry.origin, origin)
+            {
+                return Arc::clone(&entry.cluster);
+            }
+        }
+        let mut clusters = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let spec = ClusterSpec::new(origin);
+        let cluster = match clusters.get(&origin.name) {
+            // The same cluster in a new generation keeps what it knows, answers included.
+            Some(known) if known.cluster.spec == spec => Arc::clone(&known.cluster),
+            Some(known) => Arc::new(Cluster::with_shared(spec, Arc::clone(&known.cluster.shared))),
+            None => Arc::new(Cluster::with_shared(spec, Arc::default())),
+        };
+        let entry = Entry { origin: Arc::clone(origin), cluster: Arc::clone(&cluster) };
+        clusters.insert(Arc::clone(&origin.name), entry);
+        cluster
+    }
+
+    /// Forgets clusters that `keep` does not know and that have no connections.
+    pub(crate) fn prune(&self, keep: impl Fn(&str) -> bool) {
+        let mut clusters = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        clusters.retain(|name, entry| keep(name) || Arc::strong_count(&entry.cluster.shared) > 1);
+    }
+}

@@ -1,0 +1,275 @@
+//! From a decision of the tables to what is done about it: a plain value, and the last place where
+//! policy is looked at.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use egressd_tables as tables;
+use egressd_tables::{
+    Action, BLACK_HOLE, ClusterRef, Decision, Discovery, Flow, HttpDecision, IpFamilies,
+    RequestHead, RouteAction, Tables,
+};
+
+use crate::{
+    addrs::{OriginalDst, UpstreamAddr},
+    cluster::{Cluster, Registry},
+    random,
+    record::Outcome,
+    sniff::{Sniffed, Wanted},
+};
+
+/// Decides connections. The tables do, for one generation; tests have their own.
+pub(crate) trait Router: Send + Sync {
+    /// What must be known of a connection before it is decided; `None` if nothing.
+    fn wanted(&self, destination: OriginalDst) -> Option<Wanted>;
+
+    /// Decides a connection.
+    fn plan(&self, destination: OriginalDst, sniffed: &Sniffed) -> Plan;
+}
+
+/// What is done with a connection, and the words for it.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The cluster, also one that does not exist.
+    pub(crate) cluster: Option<Arc<str>>,
+    /// The rule that was followed, where it has a name.
+    pub(crate) route: Option<Arc<str>>,
+    /// The host of the request that decided, where one did.
+    pub(crate) authority: Option<Box<str>>,
+    /// Where it goes, or why it goes nowhere.
+    pub(crate) verdict: Result<Forward, Outcome>,
+}
+
+/// Where a connection goes.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    /// Whose limits it counts against.
+    pub(crate) cluster: Arc<Cluster>,
+    /// Which endpoint.
+    pub(crate) target: Target,
+    /// Idle time after which it is closed; `None` for never.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// After which it is closed whatever happens on it; `None` for never.
+    pub(crate) max_duration: Option<Duration>,
+}
+
+/// Which endpoint a connection goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// One of the cluster's.
+    Endpoints,
+    /// This one.
+    Address(UpstreamAddr),
+    /// An address of this name.
+    Name {
+        /// The name.
+        name: Arc<str>,
+        /// The port at its address.
+        port: u16,
+        /// Which addresses are looked for.
+        families: IpFamilies,
+    },
+}
+
+/// One generation's tables, with the clusters that outlive it.
+pub(crate) struct Generation {
+    /// The tables.
+    pub(crate) tables: Arc<Tables>,
+    /// Clusters in use.
+    pub(crate) clusters: Arc<Registry>,
+}
+
+impl Router for Generation {
+    fn wanted(&self, destination: OriginalDst) -> Option<Wanted> {
+        let sniff = self.tables.listener(destination.0).sniff;
+        (!sniff.is_nothing()).then_some(Wanted {
+            tls: sniff.tls,
+            http: sniff.http,
+            timeout: sniff.timeout.unwrap_or(FOR_EVER),
+        })
+    }
+
+    fn plan(&self, destination: OriginalDst, sniffed: &Sniffed) -> Plan {
+        let flow = Flow { destination: destination.0, sniffed: as_tables_see(sniffed) };
+        let decision = self.tables.decide(&flow);
+        match &decision.action {
+            Action::Refuse(refusal) => {
+                Plan::refused(BLACK_HOLE.into(), Outcome::Refused(refusal_word(*refusal)))
+            }
+            Action::Tcp(route) => self.tcp(destination, sniffed, &decision, route),
+            Action::Http(table) => match sniffed {
+                Sniffed::Http(request) => request.with(|head| {
+                    let routed = table.route(head);
+                    let plan = self.http(destination, &decision, head, &routed);
+                    Plan { authority: Some(head.authority.into()), ..plan }
+                }),
+                Sniffed::Nothing | Sniffed::Raw | Sniffed::Tls(_) => {
+                    Plan::nowhere(Outcome::NoRoute)
+                }
+            },
+        }
+    }
+}
+
+impl Generation {
+    fn tcp(
+        &self,
+        destination: OriginalDst,
+        sniffed: &Sniffed,
+        decision: &Decision,
+        route: &tables::TcpRoute,
+    ) -> Plan {
+        let Some(chosen) = route.pick(random::next()) else {
+            return Plan::nowhere(Outcome::NoRoute);
+        };
+        if route.tunnel.is_some() {
+            return Plan::refused(
+                Arc::clone(chosen.name()),
+                Outcome::Unsupported("tunnel_not_supported"),
+            );
+        }
+        let name = match sniffed {
+            Sniffed::Tls(hello) => hello.server_name.as_deref(),
+            Sniffed::Nothing | Sniffed::Raw | Sniffed::Http(_) => None,
+        };
+        let mut plan = self.towards(destination, decision, chosen, |port| Some((name?, port)));
+        if let Ok(forward) = &mut plan.verdict {
+            forward.idle_timeout = route.idle_timeout;
+            forward.max_duration = sooner(forward.max_duration, route.max_duration);
+        }
+        plan
+    }
+
+    fn http(
+        &self,
+        destination: OriginalDst,
+        decision: &Decision,
+        head: &RequestHead<'_>,
+        routed: &HttpDecision,
+    ) -> Plan {
+        if routed.foreign_host {
+            return Plan::refused(BLACK_HOLE.into(), Outcome::Refused("foreign_host"));
+        }
+        let Some(route) = &routed.route else { return Plan::nowhere(Outcome::NoRoute) };
+        let plan = match &route.action {
+            RouteAction::Forward(forward) => match forward.destinations.pick(random::next()) {
+                Some(chosen) => {
+                    let name = tables::strip_port(head.authority);
+                    let written = head.authority.get(name.len() + 1..);
+                    let port = written.and_then(|port| port.parse().ok()).unwrap_or(80);
+                    let name = name.trim_start_matches('[').trim_end_matches(']');
+                    let named = (!name.is_empty()).then_some((name, port));
+                    self.towards(destination, decision, &chosen.cluster, |_| named)
+                }
+                None => Plan::nowhere(Outcome::NoRoute),
+            },
+            // The catch-all of REGISTRY_ONLY answers 502 by itself.
+            RouteAction::Respond { .. } if &*route.name == tables::BLOCK_ALL => {
+                Plan::refused(BLACK_HOLE.into(), Outcome::NoHealthyUpstream)
+            }
+            RouteAction::Respond { .. } | RouteAction::Redirect(_) => Plan::nowhere(UNANSWERED),
+            RouteAction::Nothing => Plan::nowhere(Outcome::NoRoute),
+        };
+        Plan { route: Some(Arc::clone(&route.name)).filter(|name| !name.is_empty()), ..plan }
+    }
+
+    /// The way to a cluster. `named` is what the application asks for, given the cluster's port for
+    /// names without one; it matters to clusters that resolve that.
+    fn towards<'a>(
+        &self,
+        destination: OriginalDst,
+        decision: &Decision,
+        chosen: &ClusterRef,
+        named: impl FnOnce(u16) -> Option<(&'a str, u16)>,
+    ) -> Plan {
+        let cluster = match chosen {
+            ClusterRef::Known(cluster) => cluster,
+            ClusterRef::Missing(name) => {
+                return Plan::refused(Arc::clone(name), Outcome::NoCluster);
+            }
+        };
+        if cluster.is_black_hole() {
+            return Plan::refused(Arc::clone(&cluster.name), Outcome::NoHealthyUpstream);
+        }
+        let target = match cluster.discovery {
+            Discovery::Static | Discovery::StrictDns(_) | Discovery::LogicalDns(_) => {
+                Ok(Target::Endpoints)
+            }
+            Discovery::OriginalDst { port } => original(destination, &decision.original, port),
+            Discovery::DynamicForwardProxy { port, families } => {
+                named(port).map_or(Err(Outcome::NoRoute), |(name, port)| {
+                    Ok(match name.parse::<IpAddr>() {
+                        Ok(ip) => Target::Address(UpstreamAddr::Ip((ip, port).into())),
+                        Err(_not_an_address) => Target::Name { name: name.into(), port, families },
+                    })
+                })
+            }
+        };
+        let verdict = target.and_then(|target| {
+            let cluster = self.clusters.get(cluster);
+            if let Some(what) = cluster.spec.unsupported {
+                return Err(Outcome::Unsupported(what));
+            }
+            let (idle_timeout, max_duration) =
+                (cluster.spec.idle_timeout, cluster.spec.max_duration);
+            Ok(Forward { cluster, target, idle_timeout, max_duration })
+        });
+        Plan { cluster: Some(Arc::clone(&cluster.name)), route: None, authority: None, verdict }
+    }
+}
+
+impl Plan {
+    fn refused(cluster: Arc<str>, outcome: Outcome) -> Self {
+        Self { cluster: Some(cluster), route: None, authority: None, verdict: Err(outcome) }
+    }
+
+    fn nowhere(outcome: Outcome) -> Self {
+        Self { cluster: None, route: None, authority: None, verdict: Err(outcome) }
+    }
+}
+
+/// Where "the original destination" is. An allocated VIP is no place to go to.
+fn original(
+    destination: OriginalDst,
+    original: &tables::Original,
+    port: Option<u16>,
+) -> Result<Target, Outcome> {
+    match original {
+        tables::Original::Dialled => Ok(Target::Address(destination.with_port(port))),
+        tables::Original::Resolve(host) => Ok(Target::Name {
+            name: Arc::clone(host),
+            port: port.unwrap_or(destination.0.port()),
+            families: IpFamilies::Dual,
+        }),
+        tables::Original::Nowhere => Err(Outcome::NoHealthyUpstream),
+    }
+}
+
+fn as_tables_see(sniffed: &Sniffed) -> tables::Sniffed<'_> {
+    match sniffed {
+        Sniffed::Nothing => tables::Sniffed::Nothing,
+        Sniffed::Raw => tables::Sniffed::Raw,
+        Sniffed::Tls(hello) => tables::Sniffed::Tls { sni: hello.server_name.as_deref() },
+        Sniffed::Http(_) => tables::Sniffed::Http,
+    }
+}
+
+fn refusal_word(refusal: tables::Refusal) -> &'static str {
+    match refusal {
+        tables::Refusal::ForeignName => "foreign_server_name",
+        tables::Refusal::NotTls => "not_tls",
+        tables::Refusal::NotHttp => "not_http",
+    }
+}
+
+fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A route that answers by itself needs the HTTP path.
+const UNANSWERED: Outcome = Outcome::Unsupported("http_response_not_supported");
+/// Without a detection timeout a silent application is waited for as long as it could be idle
+/// afterwards (semantics.md §0: for ever, in Istio).
+const FOR_EVER: Duration = tables::TCP_IDLE;

@@ -1,0 +1,495 @@
+//! The whole way of a connection, with real sockets: an application, the server on its own threads,
+//! and endpoints.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener as Listener, TcpStream, UnixListener},
+    time::timeout,
+};
+
+use super::*;
+use crate::{
+    addrs::{UnixName, UpstreamAddr},
+    plan::Target,
+    record::{Errno, Outcome, TransportFailure},
+    sniff::Wanted,
+    socket::LoopGuard,
+    testing::*,
+};
+
+/// A server with one listener, and what it was made of.
+struct Running {
+    server: Arc<Server>,
+    addr: SocketAddr,
+    records: Arc<Kept>,
+    names: Arc<Names>,
+}
+
+const DIALLED: &str = "240.0.0.1:443";
+
+fn start(config: Config, router: OneCluster) -> Running {
+    start_with(config, router, Arc::new(dialled(DIALLED)))
+}
+
+fn start_with(config: Config, router: OneCluster, originals: Arc<dyn Originals>) -> Running {
+    let (records, names) = (Arc::<Kept>::default(), Arc::<Names>::default());
+    let parts = Parts {
+        snapshot: Arc::new(Snapshot::of(router)),
+        factory: Arc::new(SocketFactory::new(None, LoopGuard::default())),
+        resolver: Arc::clone(&names) as Arc<dyn Resolver>,
+        originals,
+        records: Arc::clone(&records) as Arc<dyn Records>,
+    };
+    let server = Server::new(Config { workers: 1, ..config }, parts).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    server.serve(listener).unwrap();
+    Running { server: Arc::new(server), addr, records, names }
+}
+
+fn to(endpoints: &[SocketAddr]) -> OneCluster {
+    let endpoints: Vec<_> = endpoints.iter().copied().map(UpstreamAddr::Ip).collect();
+    OneCluster::new(cluster(&endpoints))
+}
+
+async fn endpoint() -> (Listener, SocketAddr) {
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+async fn accepted(listener: &Listener) -> TcpStream {
+    timeout(PATIENCE, listener.accept()).await.expect("a connection comes").unwrap().0
+}
+
+/// An application whose connection is reset, perhaps before it knows that it stands.
+async fn dials_to_be_reset(addr: SocketAddr) {
+    let error = match try_dial(addr).await {
+        Ok(mut app) => read_all(&mut app).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+async fn is_reset(app: &mut TcpStream) {
+    let error = read_all(app).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_question_and_an_answer() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), to(&[at]));
+    let mut app = dial(proxy.addr).await;
+    app.write_all(b"question").await.unwrap();
+    let mut upstream = accepted(&endpoint).await;
+    let mut question = [0; 8];
+    upstream.read_exact(&mut question).await.unwrap();
+    upstream.write_all(b"an answer").await.unwrap();
+    let (client, local) = (app.local_addr().unwrap(), upstream.peer_addr().unwrap());
+    drop(upstream);
+    assert_eq!(read_all(&mut app).await.unwrap(), b"an answer");
+    drop(app);
+    let record = proxy.records.only().await;
+    assert_eq!(record.outcome, Outcome::Completed);
+    assert_eq!((record.bytes_received, record.bytes_sent), (8, 9));
+    assert_eq!(record.destination().to_string(), DIALLED);
+    assert_eq!(record.client.unwrap().0, client);
+    assert_eq!(record.upstream, Some(UpstreamAddr::Ip(at)));
+    assert_eq!(record.upstream_local.unwrap().0, local);
+    assert_eq!(record.cluster.as_deref(), Some("outbound|80||test.example"));
+    let stats = proxy.server.stats();
+    let expected = Stats {
+        opened: 1,
+        closed: 1,
+        bytes_received: 8,
+        bytes_sent: 9,
+        active: stats.active,
+        ..Stats::default()
+    };
+    assert_eq!(stats, expected);
+    until("the flow's place is free", || proxy.server.stats().active == 0).await;
+}
+
+#[tokio::test]
+async fn the_server_speaks_first() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), to(&[at]));
+    let mut app = dial(proxy.addr).await;
+    let mut upstream = accepted(&endpoint).await;
+    upstream.write_all(b"220 ready\r\n").await.unwrap();
+    let mut greeting = [0; 11];
+    timeout(PATIENCE, app.read_exact(&mut greeting)).await.unwrap().unwrap();
+    assert_eq!(&greeting, b"220 ready\r\n");
+}
+
+#[tokio::test]
+async fn not_a_single_byte() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), to(&[at]));
+    drop(dial(proxy.addr).await);
+    let mut upstream = accepted(&endpoint).await;
+    assert_eq!(read_all(&mut upstream).await.unwrap(), b"");
+    drop(upstream);
+    let record = proxy.records.only().await;
+    assert_eq!(record.outcome, Outcome::Completed);
+    assert_eq!((record.bytes_received, record.bytes_sent), (0, 0));
+}
+
+#[tokio::test]
+async fn nobody_listens_at_the_endpoint() {
+    let at = refusing().await;
+    let proxy = start(Config::default(), to(&[at]));
+    dials_to_be_reset(proxy.addr).await;
+    let record = proxy.records.only().await;
+    let refused =
+        TransportFailure::Delayed(io::ErrorKind::ConnectionRefused, Errno(libc::ECONNREFUSED));
+    assert_eq!(record.outcome, Outcome::ConnectFailed(refused));
+    assert_eq!(record.upstream, Some(UpstreamAddr::Ip(at)));
+    assert_eq!(proxy.server.stats().failed, 1);
+}
+
+#[tokio::test]
+async fn the_next_endpoint_is_tried() {
+    let dead = refusing().await;
+    let (endpoint, alive) = endpoint().await;
+    let proxy = start(Config::default(), to(&[dead, alive]));
+    let mut app = dial(proxy.addr).await;
+    let mut upstream = accepted(&endpoint).await;
+    upstream.write_all(b"here").await.unwrap();
+    drop(upstream);
+    assert_eq!(read_all(&mut app).await.unwrap(), b"here");
+    drop(app);
+    let record = proxy.records.only().await;
+    assert_eq!(record.outcome, Outcome::Completed);
+    assert_eq!(record.upstream, Some(UpstreamAddr::Ip(alive)));
+}
+
+#[tokio::test]
+async fn no_more_endpoints_are_tried_than_allowed() {
+    let mut all = vec![refusing().await, refusing().await];
+    let (endpoint, at) = endpoint().await;
+    all.push(at);
+    let config = Config { max_connect_attempts: 1, ..Config::default() };
+    let proxy = start(config, to(&all));
+    dials_to_be_reset(proxy.addr).await;
+    assert_eq!(proxy.records.only().await.upstream, Some(UpstreamAddr::Ip(all[0])));
+    drop(endpoint);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_answer() {
+    let (_listener, at, _full) = silent().await;
+    let limit = Duration::from_millis(300);
+    let spec = crate::cluster::ClusterSpec { connect_timeout: limit, ..cluster(&[at.into()]) };
+    let proxy = start(Config::default(), OneCluster::new(spec));
+    dials_to_be_reset(proxy.addr).await;
+    let record = proxy.records.only().await;
+    assert_eq!(record.outcome, Outcome::ConnectFailed(TransportFailure::Timeout));
+    assert!(record.duration >= limit, "{:?}", record.duration);
+}
+
+#[tokio::test]
+async fn an_application_that_does_not_wait_for_the_endpoint() {
+    let (_listener, at, _full) = silent().await;
+    let proxy = start(Config::default(), to(&[at]));
+    let app = dial(proxy.addr).await;
+    until("the flow has begun", || proxy.server.stats().opened == 1).await;
+    reset(app);
+    let record = proxy.records.only().await;
+    assert_eq!(record.outcome, Outcome::AppGone);
+    assert!(record.duration < PATIENCE / 2);
+}
+
+#[tokio::test]
+async fn endpoints_that_break_off_and_close_at_once() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), to(&[at]));
+    let mut app = dial(proxy.addr).await;
+    reset(accepted(&endpoint).await);
+    is_reset(&mut app).await;
+    assert_eq!(proxy.records.only().await.outcome, Outcome::UpstreamReset);
+    let mut app = dial(proxy.addr).await;
+    drop(accepted(&endpoint).await);
+    assert_eq!(read_all(&mut app).await.unwrap(), b"");
+    drop(app);
+    until("the second record", || proxy.records.count() == 2).await;
+    assert_eq!(proxy.records.all()[1].outcome, Outcome::Completed);
+}
+
+async fn through_unix(name: &str, listener: UnixListener) {
+    let name = UpstreamAddr::Unix(UnixName::new(name));
+    let proxy = start(Config::default(), OneCluster::new(cluster(std::slice::from_ref(&name))));
+    let mut app = dial(proxy.addr).await;
+    let (mut upstream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    app.write_all(b"ping").await.unwrap();
+    app.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    upstream.read_to_end(&mut got).await.unwrap();
+    upstream.write_all(&got).await.unwrap();
+    drop(upstream);
+    assert_eq!(read_all(&mut app).await.unwrap(), b"ping");
+    let record = proxy.records.only().await;
+    assert_eq!(record.outcome, Outcome::Completed);
+    assert_eq!(record.upstream, Some(name));
+    assert_eq!(record.upstream_local, None);
+}
+
+#[tokio::test]
+async fn a_unix_socket_by_its_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    through_unix(path.to_str().unwrap(), UnixListener::bind(&path).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_unix_socket_in_the_abstract_namespace() {
+    use std::os::{linux::net::SocketAddrExt, unix::net};
+    let name = format!("egressd-proxy-test-{}", std::process::id());
+    let addr = net::SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+    let listener = net::UnixListener::bind_addr(&addr).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    through_unix(&format!("@{name}"), UnixListener::from_std(listener).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_unix_socket_that_is_not_there() {
+    let name = UpstreamAddr::Unix(UnixName::new("/nonexistent/socket"));
+    let proxy = start(Config::default(), OneCluster::new(cluster(&[name])));
+    dials_to_be_reset(proxy.addr).await;
+    let missing = TransportFailure::Immediate(io::ErrorKind::NotFound, Errno(libc::ENOENT));
+    assert_eq!(proxy.records.only().await.outcome, Outcome::ConnectFailed(missing));
+}
+
+#[tokio::test]
+async fn a_way_that_leads_back_is_not_taken() {
+    let router = |addr| to(&[]).towards(Target::Address(UpstreamAddr::Ip(addr)));
+    // The listener's address is known only when the server is there, so another one's is used.
+    let first = start(Config::default(), to(&[]));
+    let proxy = start(Config::default(), router("127.64.0.1:15001".parse().unwrap()));
+    dials_to_be_reset(proxy.addr).await;
+    let looped = Outcome::ConnectFailed(TransportFailure::Loop);
+    assert_eq!(proxy.records.only().await.outcome, looped);
+    let guard = first.server.shared.factory.guard();
+    assert!(guard.check(&UpstreamAddr::Ip(first.addr)).is_err());
+}
+
+#[tokio::test]
+async fn names_are_resolved_and_may_fail() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), OneCluster::new(named_cluster("a.example", at.port())));
+    dials_to_be_reset(proxy.addr).await;
+    assert_eq!(proxy.records.only().await.outcome, Outcome::Unresolved);
+    proxy.names.set("a.example", &["127.0.0.1"]);
+    let app = dial(proxy.addr).await;
+    drop(accepted(&endpoint).await);
+    drop(app);
+    until("the second record", || proxy.records.count() == 2).await;
+    assert_eq!(proxy.records.all()[1].upstream, Some(UpstreamAddr::Ip(at)));
+}
+
+#[tokio::test]
+async fn a_name_that_the_application_asks_for() {
+    let (endpoint, at) = endpoint().await;
+    let families = egressd_tables::IpFamilies::V4;
+    let target = Target::Name { name: "b.example".into(), port: at.port(), families };
+    let proxy = start(Config::default(), to(&[]).towards(target));
+    dials_to_be_reset(proxy.addr).await;
+    let record = proxy.records.only().await;
+    assert_eq!(record.outcome, Outcome::DnsFailure);
+    assert_eq!(record.outcome.flags().to_string(), "DF");
+    proxy.names.set("b.example", &["127.0.0.1"]);
+    let app = dial(proxy.addr).await;
+    drop(accepted(&endpoint).await);
+    drop(app);
+    until("the second record", || proxy.records.count() == 2).await;
+    assert_eq!(proxy.records.all()[1].outcome, Outcome::Completed);
+}
+
+#[tokio::test]
+async fn a_cluster_without_endpoints() {
+    let proxy = start(Config::default(), to(&[]));
+    dials_to_be_reset(proxy.addr).await;
+    assert_eq!(proxy.records.only().await.outcome, Outcome::NoHealthyUpstream);
+}
+
+#[tokio::test]
+async fn one_connection_too_many_for_the_cluster() {
+    let (endpoint, at) = endpoint().await;
+    let spec = crate::cluster::ClusterSpec { max_connections: 1, ..cluster(&[at.into()]) };
+    let proxy = start(Config::default(), OneCluster::new(spec));
+    let first = dial(proxy.addr).await;
+    let upstream = accepted(&endpoint).await;
+    dials_to_be_reset(proxy.addr).await;
+    assert_eq!(proxy.records.only().await.outcome.flags().to_string(), "UO");
+    drop((first, upstream));
+    until("the first has ended", || proxy.server.stats().active == 0).await;
+    let third = dial(proxy.addr).await;
+    accepted(&endpoint).await;
+    drop(third);
+}
+
+#[tokio::test]
+async fn one_flow_too_many_for_the_proxy() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config { max_flows: 1, ..Config::default() }, to(&[at]));
+    let _first = dial(proxy.addr).await;
+    let _upstream = accepted(&endpoint).await;
+    dials_to_be_reset(proxy.addr).await;
+    let record = proxy.records.only().await;
+    assert_eq!(record.outcome, Outcome::FlowLimit);
+    assert_eq!(record.destination().to_string(), DIALLED);
+    assert_eq!(proxy.server.stats().over_limit, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_handed_over() {
+    let proxy =
+        start_with(Config::default(), to(&[]), Arc::new(|_: std::os::fd::BorrowedFd<'_>| Ok(None)));
+    dials_to_be_reset(proxy.addr).await;
+    until("it is counted", || proxy.server.stats().no_original == 1).await;
+    assert_eq!(proxy.server.stats().opened, 0);
+    assert_eq!(proxy.records.count(), 0);
+}
+
+#[tokio::test]
+async fn bytes_that_were_looked_at_arrive() {
+    let (endpoint, at) = endpoint().await;
+    let wanted = Wanted { tls: false, http: true, timeout: PATIENCE };
+    let proxy = start(Config::default(), to(&[at]).sniffing(wanted));
+    let mut app = dial(proxy.addr).await;
+    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    app.write_all(request).await.unwrap();
+    let mut upstream = accepted(&endpoint).await;
+    let mut got = vec![0; request.len()];
+    upstream.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, request);
+    let mut raw = dial(proxy.addr).await;
+    raw.write_all(b"hello").await.unwrap();
+    is_reset(&mut raw).await;
+    assert_eq!(proxy.records.only().await.outcome.flags().to_string(), "NR");
+}
+
+#[tokio::test]
+async fn the_end_waits_for_flows() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), to(&[at]));
+    let mut app = dial(proxy.addr).await;
+    let mut upstream = accepted(&endpoint).await;
+    let ending = tokio::spawn({
+        let server = Arc::clone(&proxy.server);
+        async move { server.shutdown(PATIENCE).await }
+    });
+    // The listener is closed, the flow goes on.
+    let addr = proxy.addr;
+    until("nobody listens", || std::net::TcpListener::bind(addr).is_ok()).await;
+    upstream.write_all(b"still here").await.unwrap();
+    drop(upstream);
+    assert_eq!(read_all(&mut app).await.unwrap(), b"still here");
+    drop(app);
+    assert_eq!(ending.await.unwrap(), Drained { finished: 1, reset: 0 });
+    assert_eq!(proxy.records.only().await.outcome, Outcome::Completed);
+}
+
+#[tokio::test]
+async fn the_end_resets_what_does_not_end() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), to(&[at]));
+    let mut app = dial(proxy.addr).await;
+    app.write_all(b"12345").await.unwrap();
+    let mut upstream = accepted(&endpoint).await;
+    let mut got = [0; 5];
+    upstream.read_exact(&mut got).await.unwrap();
+    let drained = proxy.server.shutdown(Duration::from_millis(50)).await;
+    assert_eq!(drained, Drained { finished: 0, reset: 1 });
+    is_reset(&mut app).await;
+    is_reset(&mut upstream).await;
+    let record = proxy.records.only().await;
+    assert_eq!((record.outcome, record.bytes_received), (Outcome::Drained, 5));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), to(&[at]));
+    let mut app = dial(proxy.addr).await;
+    let _upstream = accepted(&endpoint).await;
+    let ending = tokio::spawn({
+        let server = Arc::clone(&proxy.server);
+        async move { server.shutdown(PATIENCE * 100).await }
+    });
+    proxy.server.end_now();
+    let drained = timeout(PATIENCE, ending).await.unwrap().unwrap();
+    assert_eq!(drained, Drained { finished: 0, reset: 1 });
+    is_reset(&mut app).await;
+}
+
+#[tokio::test]
+async fn a_listener_can_be_stopped_by_itself() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), to(&[at]));
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other_addr = other.local_addr().unwrap();
+    let id = proxy.server.serve(other).unwrap();
+    drop(dial(other_addr).await);
+    drop(accepted(&endpoint).await);
+    proxy.server.stop(id);
+    until("nobody listens", || std::net::TcpListener::bind(other_addr).is_ok()).await;
+    drop(dial(proxy.addr).await);
+    drop(accepted(&endpoint).await);
+}
+
+#[tokio::test]
+async fn many_connections_at_once() {
+    let (endpoint, at) = endpoint().await;
+    let proxy = start(Config::default(), to(&[at]));
+    let echo = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = endpoint.accept().await.unwrap();
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await.ok();
+            });
+        }
+    });
+    let apps = (0..500_u32).map(|number| {
+        let addr = proxy.addr;
+        tokio::spawn(async move {
+            let mut app = dial(addr).await;
+            app.write_all(&number.to_be_bytes()).await.unwrap();
+            app.shutdown().await.unwrap();
+            assert_eq!(read_all(&mut app).await.unwrap(), number.to_be_bytes());
+        })
+    });
+    for app in apps.collect::<Vec<_>>() {
+        app.await.unwrap();
+    }
+    until("every flow has its record", || proxy.records.count() == 500).await;
+    assert!(proxy.records.all().iter().all(|record| record.outcome == Outcome::Completed));
+    echo.abort();
+}
+
+#[test]
+fn a_flow_is_small() {
+    let parts = Parts {
+        snapshot: Arc::new(Snapshot::of(to(&[]))),
+        factory: Arc::new(SocketFactory::new(None, LoopGuard::default())),
+        resolver: Arc::<Names>::default(),
+        originals: Arc::new(dialled(DIALLED)),
+        records: Arc::<Kept>::default(),
+    };
+    let server = Server::new(Config { workers: 1, ..Config::default() }, parts).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _app = std::net::TcpStream::from(
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+            .and_then(|app| app.connect(&listener.local_addr()?.into()).map(|()| app))
+            .unwrap(),
+    );
+    let accepted = crate::socket::accept(&listener).unwrap();
+    let worker = Arc::clone(&server.workers[0].worker);
+    let slot = worker.slot();
+    let size = size_of_val(&crate::flow::run(worker, accepted, slot));
+    assert!(size <= 1536, "{size} bytes");
+}

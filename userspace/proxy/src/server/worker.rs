@@ -1,0 +1,159 @@
+//! A worker: a thread with an event loop, the listeners given to it, and their flows.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Builder,
+    sync::{Notify, mpsc, oneshot},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{ListenerId, Shared, accept::accept_all};
+use crate::{flow::OverLimit, stats::Counters};
+
+/// One thread's part of the server.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) counters: Counters,
+    ending: AtomicBool,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Accept from this listener.
+    Serve(ListenerId, TcpListener),
+    /// Accept what waits there, and close it.
+    Stop(ListenerId),
+    /// The same for all, and say when it is done.
+    StopAll(oneshot::Sender<()>),
+    /// End, with whatever is under way.
+    End,
+}
+
+/// A flow's place among those there may be.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<Shared>);
+
+/// Starts a worker's thread.
+///
+/// # Errors
+/// The thread, or its event loop, could not be made.
+pub(super) fn spawn(
+    number: usize,
+    worker: Arc<Worker>,
+) -> io::Result<(mpsc::UnboundedSender<Command>, JoinHandle<()>)> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("egressd-dns")
+        .build()?;
+    let (commands, received) = mpsc::unbounded_channel();
+    let thread = thread::Builder::new().name(format!("egressd-w{number}")).spawn(move || {
+        runtime.block_on(run(worker, received));
+        // Drops every flow, which resets its connections and leaves its record; a name that is being
+        // looked up is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok((commands, thread))
+}
+
+async fn run(worker: Arc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let mut listeners = Listeners::default();
+    let mut beat = interval(HEARTBEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            _ = beat.tick() => continue,
+        };
+        match command {
+            Some(Command::Serve(id, listener)) => listeners.serve(&worker, id, listener),
+            Some(Command::Stop(id)) => listeners.stop(id),
+            Some(Command::StopAll(done)) => {
+                listeners.stop_all().await;
+                // Nobody may be waiting any more.
+                done.send(()).ok();
+            }
+            Some(Command::End) | None => break,
+        }
+    }
+    // Nobody can reset a flow but the end of the event loop.
+    worker.end();
+}
+
+#[derive(Default)]
+struct Listeners {
+    tasks: JoinSet<()>,
+    stops: HashMap<ListenerId, Arc<Notify>>,
+}
+
+impl Listeners {
+    fn serve(&mut self, worker: &Arc<Worker>, id: ListenerId, listener: TcpListener) {
+        while self.tasks.try_join_next().is_some() {}
+        let stop = Arc::<Notify>::default();
+        self.tasks.spawn(accept_all(Arc::clone(worker), listener, Arc::clone(&stop)));
+        self.stops.insert(id, stop);
+    }
+
+    fn stop(&mut self, id: ListenerId) {
+        if let Some(stop) = self.stops.remove(&id) {
+            stop.notify_one();
+        }
+    }
+
+    async fn stop_all(&mut self) {
+        for stop in self.stops.drain().map(|(_, stop)| stop) {
+            stop.notify_one();
+        }
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, counters: Counters::default(), ending: AtomicBool::new(false) }
+    }
+
+    /// Takes a place for one more flow.
+    pub(super) fn slot(&self) -> Result<Slot, OverLimit> {
+        let slot = Slot(Arc::clone(&self.shared));
+        let before = self.shared.active.fetch_add(1, Ordering::SeqCst);
+        if before < self.shared.config.max_flows as u64 { Ok(slot) } else { Err(OverLimit) }
+    }
+
+    /// From here on a flow that is dropped was drained, not forgotten.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.0.active.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.quiet.notify_waiters();
+        }
+    }
+}
+
+/// A timer that is always set. Without one, the first timer of a flow finds none and wakes the event
+/// loop, two system calls for nothing; with it, only a timer shorter than this does.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Threads that ask the system's resolver, per worker.
+const BLOCKING_THREADS: usize = 4;

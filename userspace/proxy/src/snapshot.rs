@@ -1,0 +1,52 @@
+//! The generation in force.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use egressd_tables::Tables;
+
+use crate::{
+    cluster::Registry,
+    plan::{Generation, Router},
+};
+
+/// The generation in force, for all workers. Publishing a new one does not wait for anybody; each
+/// connection is decided by the one that is in force when it arrives, and no later one touches it.
+pub struct Snapshot {
+    current: ArcSwap<Box<dyn Router>>,
+    clusters: Arc<Registry>,
+}
+
+impl Snapshot {
+    /// Starts with a first generation.
+    pub fn new(tables: Arc<Tables>) -> Self {
+        let clusters = Arc::<Registry>::default();
+        let first = Generation { tables, clusters: Arc::clone(&clusters) };
+        Self { current: ArcSwap::from_pointee(Box::new(first)), clusters }
+    }
+
+    /// Puts a new generation in force: when this returns, every new connection is decided by it.
+    /// Counters of clusters that are still there go on.
+    pub fn publish(&self, tables: Arc<Tables>) {
+        let next = Generation { tables: Arc::clone(&tables), clusters: Arc::clone(&self.clusters) };
+        self.current.store(Arc::new(Box::new(next)));
+        self.clusters.prune(|name| tables.cluster(name).is_some());
+    }
+
+    /// A snapshot that decides as a test says.
+    #[cfg(test)]
+    pub(crate) fn of(router: impl Router + 'static) -> Self {
+        Self { current: ArcSwap::from_pointee(Box::new(router)), clusters: Arc::default() }
+    }
+
+    /// The generation in force.
+    pub(crate) fn load(&self) -> Arc<Box<dyn Router>> {
+        self.current.load_full()
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
