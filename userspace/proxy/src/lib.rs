@@ -69,8 +69,8 @@ pub use addrs::{ClientAddr, LocalAddr, OriginalDst, UnixName, UpstreamAddr};
 pub use config::{Config, RESERVED};
 pub use original::{Original, Originals};
 pub use record::{
-    Errno, FlowRecord, Outcome, Records, ResponseFlag, ResponseFlags, TransportFailure, write_json,
-    write_text,
+    Errno, FlowRecord, HttpFields, Outcome, Records, RequestPath, ResponseFlag, ResponseFlags,
+    TransportFailure, write_json, write_text,
 };
 pub use resolve::{Addresses, ResolveError, Resolver, Resolving, SystemResolver};
 pub use server::{BACKLOG, Drained, ListenerId, Parts, Server};

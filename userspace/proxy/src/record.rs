@@ -4,6 +4,7 @@
 mod flags;
 mod json;
 mod outcome;
+mod request;
 mod text;
 mod time;
 
@@ -16,6 +17,7 @@ pub use self::{
     flags::{ResponseFlag, ResponseFlags},
     json::write_json,
     outcome::{Errno, Outcome, TransportFailure},
+    request::{HttpFields, RequestPath},
     text::write_text,
 };
 use crate::{
@@ -23,7 +25,7 @@ use crate::{
     original::Original,
 };
 
-/// What happened to one connection.
+/// What happened to one connection, or to one request of a connection that carries HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowRecord {
     /// When it was accepted, or denied.
@@ -52,6 +54,8 @@ pub struct FlowRecord {
     pub upstream: Option<UpstreamAddr>,
     /// Our end of the connection to the endpoint; `None` where there is none, and for a Unix socket.
     pub upstream_local: Option<LocalAddr>,
+    /// The request, if this is the record of one.
+    pub http: Option<Box<HttpFields>>,
 }
 
 /// Takes finished records.
@@ -98,6 +102,7 @@ impl FlowRecord {
             cluster: None,
             upstream: None,
             upstream_local: None,
+            http: None,
         }
     }
 
@@ -115,6 +120,11 @@ impl FlowRecord {
     /// What the application dialled: `downstream_local_address` in the logs.
     pub fn destination(&self) -> OriginalDst {
         self.original.destination
+    }
+
+    /// What went wrong.
+    pub fn flags(&self) -> ResponseFlags {
+        self.http.as_ref().map_or_else(|| self.outcome.flags(), |http| http.flags)
     }
 }
 

@@ -32,28 +32,46 @@ pub enum ResponseFlag {
     Overload,
     /// `LR`: egressd broke off, because it ends.
     LocalReset,
+    /// `UR`: the endpoint reset the stream of the request.
+    UpstreamReset,
+    /// `DI`: a delay was injected on purpose.
+    DelayInjected,
+    /// `FI`: the answer was injected on purpose.
+    FaultInjected,
+    /// `SI`: nothing moved for as long as a request may be idle.
+    StreamIdleTimeout,
+    /// `DPE`: what the application sent is not HTTP.
+    DownstreamProtocolError,
+    /// `UPE`: what the endpoint sent is not HTTP.
+    UpstreamProtocolError,
 }
 
 /// A set of [`ResponseFlag`]s, printed in their order and with commas; empty is `-`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResponseFlags(u16);
+pub struct ResponseFlags(u32);
 
 impl ResponseFlag {
     /// Every flag, in the order in which they are printed.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::NoHealthyUpstream,
+        Self::UpstreamTimeout,
+        Self::LocalReset,
+        Self::UpstreamReset,
         Self::UpstreamConnectionFailure,
+        Self::UpstreamConnectionTermination,
         Self::UpstreamOverflow,
         Self::NoRoute,
-        Self::RetryLimitExceeded,
-        Self::UpstreamTimeout,
-        Self::UpstreamConnectionTermination,
+        Self::DelayInjected,
+        Self::FaultInjected,
         Self::DownstreamConnectionTermination,
+        Self::RetryLimitExceeded,
+        Self::StreamIdleTimeout,
+        Self::DownstreamProtocolError,
         Self::DurationTimeout,
+        Self::UpstreamProtocolError,
         Self::NoCluster,
-        Self::DnsFailure,
         Self::Overload,
-        Self::LocalReset,
+        Self::DnsFailure,
     ];
 
     /// The word in access logs and metric labels.
@@ -72,6 +90,12 @@ impl ResponseFlag {
             Self::DnsFailure => "DF",
             Self::Overload => "OM",
             Self::LocalReset => "LR",
+            Self::UpstreamReset => "UR",
+            Self::DelayInjected => "DI",
+            Self::FaultInjected => "FI",
+            Self::StreamIdleTimeout => "SI",
+            Self::DownstreamProtocolError => "DPE",
+            Self::UpstreamProtocolError => "UPE",
         }
     }
 }

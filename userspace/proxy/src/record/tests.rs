@@ -9,6 +9,8 @@ use std::{
 
 use expect_test::{Expect, expect};
 
+use http::{HeaderValue, Method, Version};
+
 use super::*;
 use crate::{addrs::UnixName, socket::ConnectError};
 
@@ -166,6 +168,77 @@ fn json_of_a_refused_connect() {
         "upstream_cluster":"outbound|3306||db.example.com",
         "upstream_local_address":null,
         "downstream_local_address":"[2001:2::7]:3306",
+        "downstream_remote_address":"127.0.0.1:50842",
+        "requested_server_name":null,
+        "route_name":null}
+    "#]]);
+}
+
+fn request() -> FlowRecord {
+    let fields = HttpFields {
+        method: Some(Method::GET),
+        path: Some("/delay/5?a=b".parse().unwrap()),
+        authority: Some(HeaderValue::from_static("httpbin.org")),
+        status: 504,
+        flags: ResponseFlag::UpstreamTimeout.into(),
+        details: "response_timeout".into(),
+        user_agent: Some(HeaderValue::from_static("curl/8.4.0 \"x\"")),
+        request_id: Some(HeaderValue::from_static("1e97ff71-91ea-4f1f-8cf1-5d4b3cf0fcd8")),
+        ..HttpFields::new(Version::HTTP_11)
+    };
+    FlowRecord {
+        bytes_sent: 24,
+        cluster: Some("outbound|80||httpbin.org".into()),
+        upstream: Some(UpstreamAddr::Ip(at("52.22.188.65:80"))),
+        upstream_local: Some(LocalAddr(at("10.0.0.5:50844"))),
+        http: Some(Box::new(fields)),
+        ..record("240.240.0.3:80", Outcome::Completed)
+    }
+}
+
+#[test]
+fn text_of_a_request() {
+    check_text(&request(), expect![[r#"
+        [2021-03-19T07:29:27.498Z] "GET /delay/5?a=b HTTP/1.1" 504 UT response_timeout - "-" 0 24 84 - "-" "curl/8.4.0 \"x\"" "1e97ff71-91ea-4f1f-8cf1-5d4b3cf0fcd8" "httpbin.org" "52.22.188.65:80" outbound|80||httpbin.org 10.0.0.5:50844 240.240.0.3:80 127.0.0.1:50842 - -
+    "#]]);
+    let mut answered = request();
+    let fields = answered.http.as_mut().unwrap();
+    fields.status = 200;
+    fields.flags = ResponseFlags::NONE;
+    fields.details = "via_upstream".into();
+    fields.upstream_service_time = Some(Duration::from_micros(5_421_900));
+    fields.version = Version::HTTP_2;
+    fields.forwarded_for = Some(HeaderValue::from_bytes(b"10.0.0.1\xff").unwrap());
+    answered.route_name = Some("default".into());
+    check_text(&answered, expect![[r#"
+        [2021-03-19T07:29:27.498Z] "GET /delay/5?a=b HTTP/2" 200 - via_upstream - "-" 0 24 84 5421 "10.0.0.1�" "curl/8.4.0 \"x\"" "1e97ff71-91ea-4f1f-8cf1-5d4b3cf0fcd8" "httpbin.org" "52.22.188.65:80" outbound|80||httpbin.org 10.0.0.5:50844 240.240.0.3:80 127.0.0.1:50842 - default
+    "#]]);
+}
+
+#[test]
+fn json_of_a_request() {
+    check_json(&request(), expect![[r#"
+        {"start_time":"2021-03-19T07:29:27.498Z",
+        "method":"GET",
+        "path":"/delay/5?a=b",
+        "protocol":"HTTP/1.1",
+        "response_code":504,
+        "response_flags":"UT",
+        "response_code_details":"response_timeout",
+        "connection_termination_details":null,
+        "upstream_transport_failure_reason":null,
+        "bytes_received":0,
+        "bytes_sent":24,
+        "duration":84,
+        "upstream_service_time":null,
+        "x_forwarded_for":null,
+        "user_agent":"curl/8.4.0 \"x\"",
+        "request_id":"1e97ff71-91ea-4f1f-8cf1-5d4b3cf0fcd8",
+        "authority":"httpbin.org",
+        "upstream_host":"52.22.188.65:80",
+        "upstream_cluster":"outbound|80||httpbin.org",
+        "upstream_local_address":"10.0.0.5:50844",
+        "downstream_local_address":"240.240.0.3:80",
         "downstream_remote_address":"127.0.0.1:50842",
         "requested_server_name":null,
         "route_name":null}
