@@ -7,7 +7,7 @@ use crate::decode::{At, Cx, Decode};
 use crate::document::{self, Document};
 use crate::resource::MeshConfig;
 use crate::yaml::{self, Chunk, MAX_TEXT, Node};
-use crate::{Diagnostic, Severity, Span, Verdict, validate};
+use crate::{Diagnostic, Model, Severity, Span, Verdict, validate};
 
 /// Everything that is known about one file. Keep it, and parse again only the files that change.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,18 @@ pub fn parse_bytes(path: &str, bytes: &[u8]) -> ParsedFile {
             ParsedFile { path, documents }
         }
     }
+}
+
+/// Reads texts with their paths and puts them together: [`parse`] and [`Model::assemble`] in one, for callers that
+/// read everything once.
+///
+/// # Errors
+/// Every finding of every text, if one of them is an error.
+pub fn load<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Model, Vec<Diagnostic>> {
+    let files: Vec<ParsedFile> = files.into_iter().map(|(path, text)| parse(path, text)).collect();
+    Model::assemble(&files)
 }
 
 /// Reads mesh-wide settings: the map at `path_in_document` of the first document, for example `["meshConfig"]` in

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Spanned;
-use crate::decode::{At, Cx, Decode};
+use crate::decode::{At, Cx, Decode, written};
 
 impl<T: Decode> Decode for Option<T> {
     fn decode(at: &At<'_>, cx: &mut Cx) -> Self {
@@ -25,8 +25,11 @@ impl<T: Decode> Decode for Vec<T> {
         for (index, node) in items.iter().enumerate() {
             let at = at.item(index, node);
             if node.is_null() {
-                cx.fail(&at, "wrong-type", "an item is empty (null)")
-                    .help("fill it in or remove it");
+                let help = match written(&at).map(|text| text.value) {
+                    Some("~") => "put `~` in quotes: alone it means null",
+                    Some(_) | None => "fill it in or remove it",
+                };
+                cx.fail(&at, "wrong-type", "an item is empty (null)").help(help);
             }
             list.push(if node.is_null() { T::default() } else { T::decode(&at, cx) });
         }

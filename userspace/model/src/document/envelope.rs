@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::decode::{At, Cx, Decode, nearest, object, written};
 use crate::document::unindented;
-use crate::resource::Meta;
+use crate::resource::{Meta, OnProxyDown};
 use crate::value::{Labels, Timestamp};
 use crate::yaml::{Node, Value};
 
@@ -229,9 +229,32 @@ fn check_metadata(at: &At<'_>, meta: &mut Meta, cx: &mut Cx) {
         cx.error(&at.field("namespace"), "invalid-name", message)
             .help("at most 63 lower-case letters, digits and `-`");
     }
+    annotations(&metadata.annotations, &at.field("annotations"), cx);
     meta.labels = metadata.labels;
     meta.annotations = metadata.annotations;
     meta.creation = metadata.creation;
+}
+
+/// Annotations that the webhook refuses, and egressd's own.
+fn annotations(annotations: &Labels, at: &At<'_>, cx: &mut Cx) {
+    const DRY_RUN: &str = "istio.io/dry-run";
+    const ALWAYS_REJECT: &str = "internal.istio.io/webhook-always-reject";
+    for name in [DRY_RUN, ALWAYS_REJECT].into_iter().filter(|name| annotations.contains_key(*name))
+    {
+        cx.error(
+            &at.key(name),
+            "refused-annotation",
+            format!("Istio refuses `{name}` on this kind"),
+        )
+        .help("remove the annotation");
+    }
+    if let Some(value) = annotations.get(OnProxyDown::ANNOTATION)
+        && OnProxyDown::parse(value).is_none()
+    {
+        let message = format!("unknown value {value:?}; the setting of the node holds");
+        cx.warning(&at.key(OnProxyDown::ANNOTATION), "unknown-value", message)
+            .help("`passthrough` or `reject`");
+    }
 }
 
 fn is_subdomain(name: &str) -> bool {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::Span;
 use crate::value::{Labels, Timestamp};
 
-/// Metadata of one resource.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Metadata of one resource. Compares without the place, as [`Spanned`](crate::Spanned) values do.
+#[derive(Clone, Debug, Default)]
 pub struct Meta {
     /// `metadata.name`.
     pub name: Arc<str>,
@@ -26,6 +26,15 @@ pub struct Meta {
     pub span: Span,
 }
 
+impl PartialEq for Meta {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |meta: &'_ Self| (meta.key(), meta.creation);
+        parts(self) == parts(other)
+            && self.labels == other.labels
+            && self.annotations == other.annotations
+    }
+}
+
 /// Namespace and name: what identifies a resource within its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -41,7 +50,35 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// What becomes of connections to a service while egressd does not listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OnProxyDown {
+    /// They go where the application dialled.
+    Passthrough,
+    /// They are refused.
+    Reject,
+}
+
+impl OnProxyDown {
+    /// The annotation on a ServiceEntry that overrides the node's setting.
+    pub const ANNOTATION: &str = "egressd.io/on-proxy-down";
+
+    /// Reads a value; nothing for an unknown one.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "passthrough" => Some(Self::Passthrough),
+            "reject" => Some(Self::Reject),
+            _ => None,
+        }
+    }
+}
+
 impl Meta {
+    /// [`OnProxyDown::ANNOTATION`], where it is set to a known value.
+    pub fn on_proxy_down(&self) -> Option<OnProxyDown> {
+        self.annotations.get(OnProxyDown::ANNOTATION).and_then(|value| OnProxyDown::parse(value))
+    }
+
     /// Namespace and name.
     pub fn key(&self) -> Key {
         Key { namespace: Arc::clone(&self.namespace), name: Arc::clone(&self.name) }

@@ -224,6 +224,10 @@ pub(super) fn redirect(http: &HttpRoute, at: &At<'_>, cx: &mut Cx) {
     if code != 0 && !(300..=399).contains(&code) {
         let message = format!("{code} is not the status of a redirect (300 to 399)");
         cx.error(&at.field("redirectCode"), "out-of-range", message);
+    } else if ![0, 301, 302, 303, 307, 308].contains(&code) {
+        let message = format!("{code} is accepted, but the rule then does nothing");
+        cx.info(&at.field("redirectCode"), "no-effect", message)
+            .help("one of 301, 302, 303, 307 and 308");
     }
     if !["", "http", "https"].contains(&redirect.scheme.as_str()) {
         let message = format!("{:?} is not a scheme for a redirect", redirect.scheme.value);

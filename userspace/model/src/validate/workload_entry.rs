@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::decode::{At, Cx};
+use crate::decode::{At, Cx, written};
 use crate::resource::WorkloadEntry;
 use crate::validate::domain::{self, is_dns_label};
 use crate::validate::{labels, limits};
@@ -149,7 +149,9 @@ fn sizes(entry: &WorkloadEntry, at: &At<'_>, cx: &mut Cx) {
     limits::count(entry.labels.len(), 256, &at.field("labels"), cx);
     limits::length(&entry.network, 2048, &at.field("network"), cx);
     limits::length(&entry.service_account, 253, &at.field("serviceAccount"), cx);
-    if let Some(text) = crate::decode::written(&at.field("address")) {
-        limits::length(text.value, 256, &at.field("address"), cx);
+    for (field, most) in [("address", 256), ("locality", 2048)] {
+        if let Some(text) = written(&at.field(field)) {
+            limits::length(text.value, most, &at.field(field), cx);
+        }
     }
 }

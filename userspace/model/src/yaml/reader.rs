@@ -278,9 +278,14 @@ impl<'t> Builder<'t> {
         }
         let line = text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or("");
         let indent = &line[..line.len() - line.trim_start().len()];
-        let help = indent
-            .contains('\t')
-            .then(|| "indent with spaces: YAML allows no tabs there".to_owned());
+        let help = if indent.contains('\t') {
+            Some("indent with spaces: YAML allows no tabs there")
+        } else if text.as_bytes().get(at) == Some(&b'*') {
+            Some("put `*` in quotes: alone it begins an alias")
+        } else {
+            None
+        };
+        let help = help.map(str::to_owned);
         SyntaxError { span, message: format!("not YAML: {}", error.info()), help }
     }
 }
