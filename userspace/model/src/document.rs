@@ -15,7 +15,7 @@ use crate::resource::{
     VirtualService, WorkloadEntry,
 };
 use crate::yaml::{Duplicate, Node};
-use crate::{Diagnostic, Span, Verdict, validate};
+use crate::{Diagnostic, Severity, Span, Verdict, validate};
 
 pub(crate) use unindented::first_unindented_line;
 
@@ -90,6 +90,11 @@ impl AnyResource {
 }
 
 impl Document {
+    /// 1-based line of its first key.
+    pub fn line(&self) -> u32 {
+        self.span.line
+    }
+
     /// What the findings add up to.
     pub fn verdict(&self) -> Verdict {
         Verdict::of(&self.diagnostics)
@@ -128,13 +133,21 @@ fn read_one(path: &Arc<str>, at: &At<'_>, duplicates: &[&Duplicate]) -> Document
     let envelope = Envelope::read(at, &mut cx);
     let mut resource = None;
     if !cx.has_lost_indentation() {
-        for duplicate in duplicates {
-            cx.duplicate_key(at, duplicate);
+        // What is wrong with a document that is not read is not our business.
+        if envelope.kind.is_some() || cx.has_errors() {
+            for duplicate in duplicates {
+                cx.duplicate_key(at, duplicate);
+            }
         }
         resource = read_resource(&envelope, at, &mut cx);
     }
-    let resource = resource.filter(|_| !cx.has_errors());
+    let rejected = cx.has_errors();
     let mut diagnostics = cx.finish();
+    if rejected {
+        resource = None;
+        // Advice can wait until the resource is accepted.
+        diagnostics.retain(|diagnostic| diagnostic.severity != Severity::Info);
+    }
     diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.line));
     Document {
         span: at.span(),

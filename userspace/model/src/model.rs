@@ -31,8 +31,26 @@ impl Model {
         files: impl IntoIterator<Item = &'a ParsedFile>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let files: Vec<&ParsedFile> = files.into_iter().collect();
+        let (model, twice) = Self::accepted(files.iter().copied());
+        let rejected = files.iter().any(|file| file.verdict() == Verdict::Reject);
+        if !rejected && twice.is_empty() {
+            return Ok(model);
+        }
+        let mut all: Vec<Diagnostic> =
+            files.iter().flat_map(|file| file.diagnostics()).cloned().chain(twice).collect();
+        all.sort_by(|a, b| {
+            (&a.path, a.span.line, a.span.column).cmp(&(&b.path, b.span.line, b.span.column))
+        });
+        Err(all)
+    }
+
+    /// Puts together what is not rejected, for tools that look at a configuration as far as it is valid. Of
+    /// documents that are the same resource the first is taken; the others are reported.
+    pub fn accepted<'a>(
+        files: impl IntoIterator<Item = &'a ParsedFile>,
+    ) -> (Self, Vec<Diagnostic>) {
         let mut model = Self::default();
-        for document in files.iter().flat_map(|file| file.documents()) {
+        for document in files.into_iter().flat_map(|file| file.documents()) {
             match document.resource.clone() {
                 None => {}
                 Some(AnyResource::ServiceEntry(resource)) => model.service_entries.push(resource),
@@ -58,16 +76,7 @@ impl Model {
         arrange("Sidecar", &mut model.sidecars, &mut twice);
         arrange("Telemetry", &mut model.telemetries, &mut twice);
         arrange("Pod", &mut model.pods, &mut twice);
-        let rejected = files.iter().any(|file| file.verdict() == Verdict::Reject);
-        if !rejected && twice.is_empty() {
-            return Ok(model);
-        }
-        let mut all: Vec<Diagnostic> =
-            files.iter().flat_map(|file| file.diagnostics()).cloned().chain(twice).collect();
-        all.sort_by(|a, b| {
-            (&a.path, a.span.line, a.span.column).cmp(&(&b.path, b.span.line, b.span.column))
-        });
-        Err(all)
+        (model, twice)
     }
 
     /// ServiceEntries, oldest first.
@@ -111,8 +120,8 @@ impl Model {
     }
 }
 
-/// Sorts by age and reports resources that exist twice; the one in the later place is to blame.
-fn arrange<T>(kind: &str, resources: &mut [Arc<Resource<T>>], twice: &mut Vec<Diagnostic>) {
+/// Sorts by age. Of resources that exist twice the later ones are reported and removed.
+fn arrange<T>(kind: &str, resources: &mut Vec<Arc<Resource<T>>>, twice: &mut Vec<Diagnostic>) {
     let place = |meta: &Meta| (Arc::clone(&meta.path), meta.span.line);
     resources.sort_by(|a, b| {
         (&a.meta.namespace, &a.meta.name)
@@ -138,5 +147,8 @@ fn arrange<T>(kind: &str, resources: &mut [Arc<Resource<T>>], twice: &mut Vec<Di
             });
         }
     }
+    resources.dedup_by(|later, first| {
+        (&later.meta.namespace, &later.meta.name) == (&first.meta.namespace, &first.meta.name)
+    });
     resources.sort_by(|a, b| a.meta.cmp_age(&b.meta));
 }

@@ -22,8 +22,8 @@ pub(crate) use reader::{Duplicate, read};
 pub(crate) use scalar::{Scalar, ScalarKind};
 
 /// Largest file that is read, in bytes. 10,000 ServiceEntries are about 4 MiB.
-pub const MAX_TEXT: usize = 64 << 20;
+pub const MAX_TEXT: usize = 16 << 20;
 /// Deepest nesting of maps and lists. The API itself needs about 15.
 pub const MAX_DEPTH: usize = 100;
-/// Most nodes that aliases and merge keys of one document may copy.
+/// Most nodes that the anchors and aliases of one document may copy.
 pub const MAX_COPIES: usize = 100_000;

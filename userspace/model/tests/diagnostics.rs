@@ -420,12 +420,8 @@ endpoints:
             ServiceEntry default/a: reject
             x.yaml:10:15: error[invalid-address]: spec.endpoints[0].address: "api-us.example.com" is not an IP address, which resolution STATIC needs
               help: use resolution DNS for endpoints with names
-            x.yaml:10:44: info[labels-set-no-locality]: spec.endpoints[0].labels: labels (region, zone) set no locality
-              help: write `locality: REGION/ZONE` beside them
             x.yaml:11:15: error[invalid-address]: spec.endpoints[1].address: "api-eu.example.com" is not an IP address, which resolution STATIC needs
               help: use resolution DNS for endpoints with names
-            x.yaml:11:44: info[labels-set-no-locality]: spec.endpoints[1].labels: labels (region) set no locality
-              help: write `locality: REGION/ZONE` beside them
             x.yaml:12:43: error[unix-socket-ports]: spec.endpoints[2].ports: a Unix socket has no ports
             x.yaml:12:59: error[unknown-port]: spec.endpoints[2].ports[http]: the service has no port named "http"
         "#]],
@@ -439,6 +435,43 @@ endpoints:
               help: write it out; DNS resolves the host
             x.yaml:7:12: info[address-needed]: spec.ports[0]: without an address this port takes every connection to port 6379, whatever its destination
               help: give the entry `addresses`
+        "#]],
+    );
+}
+
+#[test]
+fn advice_comes_only_with_what_is_accepted() {
+    spec(
+        "ServiceEntry",
+        "
+hosts: [geo.example.com]
+ports: [{number: 443, name: https, protocol: HTTPS}]
+resolution: DNS
+endpoints:
+- {address: api-us.example.com, labels: {region: us, zone: a}}
+- {address: api-eu.example.com, labels: {region: eu}}
+",
+        expect![[r#"
+            ServiceEntry default/a: accept
+            x.yaml:10:44: info[labels-set-no-locality]: spec.endpoints[0].labels: labels (region, zone) set no locality
+              help: write `locality: REGION/ZONE` beside them
+        "#]],
+    );
+    spec(
+        "VirtualService",
+        "
+hosts: [a.example.com]
+http:
+- route: [{destination: {host: a.example.com}}]
+- match: [{uri: {exact: /never}}]
+  redirect: {uri: /x, redirectCode: 304}
+",
+        expect![[r#"
+            VirtualService default/a: accept
+            x.yaml:9:5: info[unreachable-rule]: spec.http[1]: never acts: rule 0 has no match and takes everything
+              help: put it before that rule
+            x.yaml:10:39: info[no-effect]: spec.http[1].redirect.redirectCode: 304 is accepted, but the rule then does nothing
+              help: one of 301, 302, 303, 307 and 308
         "#]],
     );
 }
@@ -561,8 +594,6 @@ http:
               help: `http` or `https`
             x.yaml:20:14: error[conflicting-fields]: spec.http[1].route: `route` and `redirect` cannot be set together
             x.yaml:22:5: error[missing-field]: spec.http[3]: one of `route`, `redirect`, `directResponse` and `delegate` is required
-            x.yaml:22:5: info[unreachable-rule]: spec.http[3]: never acts: rule 2 has no match and takes everything
-              help: put it before that rule
             x.yaml:23:42: error[conflicting-fields]: spec.http[3].rewrite.uriRegexRewrite: only one of `uri` and `uriRegexRewrite` may be set
             x.yaml:24:24: error[conflicting-fields]: spec.http[3].retries.retryOn: `retryOn` has no use while `attempts` is 0, which switches retries off
               help: set `attempts`

@@ -116,9 +116,7 @@ fn selection(entry: &ServiceEntry, at: &At<'_>, cx: &mut Cx) {
             "resolution NONE does not use a workloadSelector",
         );
     }
-    for (index, endpoint) in entry.endpoints.iter().enumerate() {
-        workload_entry::labels_are_no_locality(endpoint, &at.field("endpoints").index(index), cx);
-    }
+    workload_entry::labels_are_no_locality(entry, at, cx);
 }
 
 fn none(entry: &ServiceEntry, at: &At<'_>, cx: &mut Cx) {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::decode::{At, Cx, written};
-use crate::resource::WorkloadEntry;
+use crate::resource::{ServiceEntry, WorkloadEntry};
 use crate::validate::domain::{self, is_dns_label};
 use crate::validate::{labels, limits};
 use crate::value::{EndpointAddress, UnixSocket};
@@ -76,14 +76,27 @@ pub(super) fn dns_endpoint(entry: &WorkloadEntry, ports: &HashSet<&str>, at: &At
 /// Labels that people take for a locality (seeds.md 19).
 const LOCALITY_LABELS: [&str; 3] = ["region", "zone", "subzone"];
 
-/// Says that labels set no locality, where they look as if they should.
-pub(super) fn labels_are_no_locality(entry: &WorkloadEntry, at: &At<'_>, cx: &mut Cx) {
-    let found: Vec<&str> =
-        LOCALITY_LABELS.into_iter().filter(|name| entry.labels.contains_key(*name)).collect();
-    if !found.is_empty() && entry.locality.is_empty() {
-        let message = format!("labels ({}) set no locality", found.join(", "));
-        cx.info(&at.field("labels"), "labels-set-no-locality", message)
-            .help("write `locality: REGION/ZONE` beside them");
+/// Says once that labels of endpoints set no locality, where they look as if they should.
+pub(super) fn labels_are_no_locality(entry: &ServiceEntry, at: &At<'_>, cx: &mut Cx) {
+    let named = |endpoint: &WorkloadEntry| {
+        let named = LOCALITY_LABELS.into_iter().filter(|name| endpoint.labels.contains_key(*name));
+        let names: Vec<&str> = named.collect();
+        (!names.is_empty() && endpoint.locality.is_empty()).then(|| names.join(", "))
+    };
+    let first = entry
+        .endpoints
+        .iter()
+        .enumerate()
+        .find_map(|(index, endpoint)| named(endpoint).map(|names| (index, names)));
+    if let Some((index, names)) = first {
+        let at = at.field("endpoints");
+        let at = at.index(index);
+        cx.info(
+            &at.field("labels"),
+            "labels-set-no-locality",
+            format!("labels ({names}) set no locality"),
+        )
+        .help("write `locality: REGION/ZONE` beside them");
     }
 }
 

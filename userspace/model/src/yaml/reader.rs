@@ -191,6 +191,7 @@ impl<'t> Builder<'t> {
     /// Hands a finished node to whatever is open.
     fn push(&mut self, node: Node<'t>, anchor: usize, plain: bool) -> Result<(), SyntaxError> {
         if anchor != 0 {
+            self.copy(&node)?;
             self.anchors.insert(anchor, node.clone());
         }
         let document = self.documents.len();
@@ -231,19 +232,26 @@ impl<'t> Builder<'t> {
         Ok(())
     }
 
-    /// A copy of an anchored node, within the limit.
+    /// A copy of an anchored node.
     fn alias(&mut self, id: usize, span: Span) -> Result<Node<'t>, SyntaxError> {
-        let Some(node) = self.anchors.get(&id) else {
+        let Some(node) = self.anchors.get(&id).cloned() else {
             let message = "an alias inside the very node that it stands for".to_owned();
             return Err(SyntaxError { span, message, help: None });
         };
-        self.copies += node.count(MAX_COPIES);
-        if self.copies > MAX_COPIES {
-            let message = format!("aliases expand to more than {MAX_COPIES} values");
-            return Err(SyntaxError { span, message, help: None });
-        }
         // What is inside keeps its own place; the copy itself stands where the alias does.
-        Ok(Node { span, ..node.clone() })
+        let node = Node { span, ..node };
+        self.copy(&node)?;
+        Ok(node)
+    }
+
+    /// Counts the nodes that an anchor keeps or an alias makes.
+    fn copy(&mut self, node: &Node<'_>) -> Result<(), SyntaxError> {
+        self.copies += node.count(MAX_COPIES);
+        if self.copies <= MAX_COPIES {
+            return Ok(());
+        }
+        let message = format!("anchors and aliases make more than {MAX_COPIES} copies");
+        Err(SyntaxError { span: node.span, message, help: None })
     }
 
     fn span(&mut self, span: saphyr_parser::Span) -> Span {
