@@ -100,11 +100,17 @@ fn a_port_that_is_taken_is_exit_code_3() {
     assert!(printed(&done).contains("15001"), "{}", printed(&done));
 }
 
+/// A folder of configuration with no file but an empty one.
+fn empty_configuration() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("egressd.yaml"), "").expect("a new file");
+    folder
+}
+
 #[test]
 fn a_missing_capability_is_exit_code_3() {
     let node = Node::new();
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("egressd.yaml"), "").unwrap();
+    let folder = empty_configuration();
     let drop = ["setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-all"];
     let spawn = Spawn::new(drop).arg(egressd()).arg("run").arg("--config").arg(folder.path());
     let spawn = spawn.arg("--cgroup").arg(node.cgroup.path());
@@ -117,8 +123,7 @@ fn a_missing_capability_is_exit_code_3() {
 #[test]
 fn a_folder_that_is_no_cgroup_is_exit_code_3() {
     let node = Node::new();
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("egressd.yaml"), "").unwrap();
+    let folder = empty_configuration();
     let spawn = Spawn::new([egressd()]).arg("run").arg("--config").arg(folder.path());
     let spawn = spawn.arg("--cgroup").arg(folder.path());
     let spawn = spawn.arg("--state").arg(folder.path().join("state"));

@@ -242,8 +242,7 @@ impl Daemon {
 
 /// Whether a line of the log, text or JSON, has the message `ready`.
 fn is_ready(line: &str) -> bool {
-    let line = line.trim_end();
-    line.contains("\"message\":\"ready\"") || line.ends_with(": ready") || line.contains(": ready ")
+    line.contains("\"message\":\"ready\"") || line.split_whitespace().any(|word| word == "ready")
 }
 
 /// The binary under test: `EGRESSD_BIN`, or what cargo builds beside the tests.

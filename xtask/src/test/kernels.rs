@@ -36,10 +36,18 @@ pub(crate) fn run() -> Result<()> {
     let archive = folder.join("initramfs.cpio");
     fs::write(&archive, initramfs(&daemon)?)
         .with_context(|| format!("cannot write {}", archive.display()))?;
+    let mut failed = 0;
     for kernel in &KERNELS {
-        boot(kernel, &archive)?;
+        if let Err(error) = boot(kernel, &archive) {
+            cmd::say(&format!("test kernels::{} ... FAILED\n{error:#}", kernel.version));
+            failed += 1;
+        }
     }
-    cmd::say(&format!("test kernels: ok. {} passed; 0 failed", KERNELS.len()));
+    let passed = KERNELS.len() - failed;
+    if failed > 0 {
+        bail!("test kernels: FAILED. {passed} passed; {failed} failed");
+    }
+    cmd::say(&format!("test kernels: ok. {passed} passed; 0 failed"));
     Ok(())
 }
 
