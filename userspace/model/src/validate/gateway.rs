@@ -11,12 +11,9 @@ use crate::value::{NamespacedHost, Protocol, UnixSocket};
 
 /// Checks one gateway.
 pub(crate) fn gateway(gateway: &Gateway, meta: &Meta, at: &At<'_>, cx: &mut Cx) {
-    if !meta.name.is_empty() && meta.name.contains('.') {
-        cx.error(
-            at,
-            "invalid-name",
-            format!("{:?} is not the name of a gateway: no dots", meta.name),
-        );
+    if !meta.name.is_empty() && !is_dns_label(&meta.name) {
+        let message = format!("{:?} is not the name of a gateway", meta.name);
+        cx.error(at, "invalid-name", message).help("at most 63 letters, digits and `-`, no dots");
     }
     let servers = at.field("servers");
     if gateway.servers.is_empty() {

@@ -5,7 +5,7 @@ use crate::decode::{At, Cx};
 /// Pseudo headers of HTTP/2.
 const PSEUDO: [&str; 5] = [":method", ":scheme", ":authority", ":path", ":status"];
 /// How names begin that stand for a claim of a verified token.
-pub(super) const CLAIM: &str = "@request.auth.claims";
+const CLAIM: &str = "@request.auth.claims";
 
 /// Whether it is a name as HTTP defines it.
 fn is_token(name: &str) -> bool {
@@ -20,7 +20,9 @@ pub(super) fn is_matchable(name: &str) -> bool {
 
 /// Whether it stands for a claim of a verified token.
 pub(super) fn is_claim(name: &str) -> bool {
-    name.strip_prefix(CLAIM).is_some_and(|rest| rest.starts_with(['.', '[']))
+    let prefix = name.get(..CLAIM.len());
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(CLAIM))
+        && name[CLAIM.len()..].starts_with(['.', '['])
 }
 
 /// Whether it is the request's authority under any of its names.
