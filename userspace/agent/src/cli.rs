@@ -23,6 +23,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Capture connections and relay them, until SIGTERM.
     Run(Run),
+    /// Say of every document whether it is accepted, and what will not do what was meant.
+    Check(crate::check::Args),
+    /// Say what becomes of a connection or request, and why.
+    Explain(crate::explain::Args),
+    /// Show the compiled configuration, in the columns of `istioctl proxy-config`.
+    Config(crate::show::Args),
     /// Show what a running daemon does.
     Status(Status),
 }

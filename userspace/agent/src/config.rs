@@ -258,6 +258,12 @@ impl Config {
         }
     }
 
+    /// The default of every key, for resources that are looked at without a file of the daemon's.
+    pub(crate) fn of_resources(paths: Vec<PathBuf>) -> Result<Self, ConfigError> {
+        let config = Self::parse(Path::new(FILE_NAME), "")?;
+        Ok(Self { resources: paths, ..config })
+    }
+
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let file: Option<File> = serde_yaml::from_str(text).map_err(|error| {
             let at = error.location();

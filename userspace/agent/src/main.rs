@@ -1,13 +1,17 @@
 //! The egressd daemon and command line.
 
 mod admin;
+mod check;
 mod cli;
 mod config;
 mod exit;
+mod explain;
 mod logging;
 mod manual;
+mod offline;
 mod resources;
 mod run;
+mod show;
 mod status;
 mod store;
 mod watch;
@@ -23,6 +27,9 @@ fn main() -> ExitCode {
     logging::start(cli.log_format);
     match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Config(args) => show::show(&args),
         Command::Status(args) => status::status(&args),
     }
     .into()

@@ -30,29 +30,42 @@ pub(crate) struct ReadError {
     source: io::Error,
 }
 
-/// Reads files, and every `.yaml`, `.yml` and `.json` file below directories, in the order of their
-/// names. Hidden files and directories are passed over, as editors and Kubernetes' atomic writers
-/// keep their working copies there.
+/// Reads the files that [`list`] finds.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Source>, ReadError> {
+    list(paths)?
+        .into_iter()
+        .map(|path| read_file(&path).map(|text| Source { path, text }))
+        .collect()
+}
+
+/// Files, and every `.yaml`, `.yml` and `.json` file below directories, in the order of their names.
+/// Hidden files and directories are passed over, as editors and Kubernetes' atomic writers keep
+/// their working copies there.
+pub(crate) fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ReadError> {
     let mut found = Vec::new();
     for path in paths {
         find(path, 0, &mut found)?;
     }
-    found.into_iter().map(|path| read_file(&path).map(|text| Source { path, text })).collect()
+    Ok(found)
 }
 
 /// Reads one file.
 pub(crate) fn read_file(path: &Path) -> Result<String, ReadError> {
     let fail = |source| ReadError { path: path.to_owned(), source };
+    String::from_utf8(read_bytes(path)?).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        fail(io::Error::other(format!("byte {at} is not UTF-8")))
+    })
+}
+
+/// Reads one file, whatever is in it.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let fail = |source| ReadError { path: path.to_owned(), source };
     let size = fs::metadata(path).map_err(fail)?.len();
     if size > FILE_BYTES {
         return Err(fail(io::Error::other(format!("{size} bytes are more than {FILE_BYTES}"))));
     }
-    let bytes = fs::read(path).map_err(fail)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        fail(io::Error::other(format!("byte {at} is not UTF-8")))
-    })
+    fs::read(path).map_err(fail)
 }
 
 fn find(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), ReadError> {

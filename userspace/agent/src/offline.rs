@@ -1,0 +1,1 @@
+//! A configuration that is compiled without a daemon.
