@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use egressd_model::resource::ServerTlsSettings;
 use egressd_model::value::{HostPattern, IpRange};
 
 use crate::decide::Sniffed;
@@ -34,6 +35,8 @@ pub struct Chain {
     pub service: Option<ServiceId>,
     /// What is done with its connections.
     pub action: ChainAction,
+    /// TLS towards clients ends here, as a gateway's server says.
+    pub terminate: Option<Arc<ServerTlsSettings>>,
     /// `strict`: names of which a ClientHello must carry one; a connection that is not TLS is
     /// refused too unless `plaintext_allowed`.
     pub(crate) expected: Option<ExpectedName>,

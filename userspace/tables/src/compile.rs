@@ -101,7 +101,7 @@ pub(crate) fn compile(
     let mut listeners = listeners.finish(&policy, detection, !node.families.v4());
     listeners.extend(proxy.map(|(port, table)| http_proxy(port, table, node)));
     let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
-    let gateways = gateways::build(model, &context, &policy);
+    let gateways = gateways::build(model, &context);
     let vip_ranges = vip_ranges(&services, vips);
     let rows = kernel_rows::build(&services, &listeners, &vip_ranges, &policy);
     let (mut addresses, mut wildcards) = (HashMap::new(), HashMap::new());
@@ -180,6 +180,7 @@ fn http_proxy(port: u16, table: Arc<RouteTable>, node: &Node) -> Listener {
         catch_all: false,
         service: None,
         action: ChainAction::Http(table),
+        terminate: None,
         expected: None,
     });
     Listener {

@@ -98,8 +98,13 @@ impl Tables {
 
     /// Decides a connection. Pure: the same flow gives the same answer.
     pub fn decide(&self, flow: &Flow<'_>) -> Decision {
+        self.decide_on(self.listener(flow.destination), flow)
+    }
+
+    /// Decides a connection that a socket of the listener's own accepted: a gateway's server or the
+    /// explicit HTTP proxy.
+    pub fn decide_on(&self, listener: &Arc<Listener>, flow: &Flow<'_>) -> Decision {
         let destination = flow.destination.ip().to_canonical();
-        let listener = self.listener(flow.destination);
         let (chain, matched) = match &listener.reserved {
             Some(chain) if ISTIO_PORTS.contains(&flow.destination.port()) => (chain, Matched::Any),
             Some(_) | None => listener.select(destination, &flow.sniffed),
@@ -109,11 +114,15 @@ impl Tables {
             (Some(refusal), _) => Action::Refuse(refusal),
             (None, ChainAction::Tcp(route)) => Action::Tcp(Arc::clone(route)),
             (None, ChainAction::Http(table)) => match flow.sniffed {
-                Sniffed::Tls { .. } => Action::Refuse(Refusal::NotHttp),
+                Sniffed::Tls { .. } if chain.terminate.is_none() => {
+                    Action::Refuse(Refusal::NotHttp)
+                }
                 Sniffed::Raw if matches!(listener.bind, Bind::Socket(_)) => {
                     Action::Refuse(Refusal::NotHttp)
                 }
-                Sniffed::Raw | Sniffed::Nothing | Sniffed::Http => Action::Http(Arc::clone(table)),
+                Sniffed::Raw | Sniffed::Nothing | Sniffed::Http | Sniffed::Tls { .. } => {
+                    Action::Http(Arc::clone(table))
+                }
             },
         };
         Decision {

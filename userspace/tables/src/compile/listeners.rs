@@ -345,6 +345,7 @@ impl Make<'_, '_, '_> {
             catch_all: false,
             service: Some(self.view.service),
             action,
+            terminate: None,
             expected: None,
         }
     }
@@ -371,7 +372,7 @@ impl Criteria {
 
 impl Chain {
     /// Whether it takes every connection.
-    fn asks_nothing(&self) -> bool {
+    pub(crate) fn asks_nothing(&self) -> bool {
         let any_name =
             self.server_names.is_empty() || self.server_names.iter().any(HostPattern::is_catch_all);
         any_name && self.destinations.is_empty() && !self.http_only

@@ -174,6 +174,7 @@ fn catch_all_chain(name: &str, destinations: Vec<IpRange>, action: ChainAction) 
         catch_all: true,
         service: None,
         action,
+        terminate: None,
         expected: None,
     }
 }

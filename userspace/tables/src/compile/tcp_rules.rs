@@ -229,6 +229,7 @@ fn chain(
         catch_all: false,
         service: Some(place.id),
         action: ChainAction::Tcp(Arc::new(route)),
+        terminate: None,
         expected: None,
     }
 }

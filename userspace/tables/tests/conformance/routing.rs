@@ -1,9 +1,7 @@
 //! Every call of `routing/`: result, listener and route as Istio's pilot and simulator have them.
 
-#[path = "support/conformance.rs"]
-mod support;
-
-use support::{CallRow, conformance, routing_cases};
+use crate::calls::CallRow;
+use crate::data::{conformance, routing_cases};
 
 #[test]
 fn every_deterministic_call_is_answered_as_istio_does() {
