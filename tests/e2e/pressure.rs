@@ -1,6 +1,7 @@
 //! Many connections at once, and tables that are full.
 
 use egressd_tests::{Behaviour, Node, Servers, WORLD_V4};
+use nix::sys::signal::Signal;
 
 use crate::{
     clients::{dial, hold, said, storm},
@@ -77,21 +78,22 @@ fn more_connections_than_ports_by_ipv6() {
     more_than_ports(&["2001:db8::10", "2001:db8::11"]);
 }
 
-/// Opens connections without waiting for them until there are 20,000 under way, which is more than
-/// the table of hand-offs holds; then lets go of them.
+/// Opens connections without waiting for them, says how connect() answered, and holds them until
+/// told.
 const FLOOD: &str = r#"
-import errno, resource, socket, sys
-count = 20000
+import errno, resource, signal, socket, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+count = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
-held, codes = [], {}
+held, answers = [], set()
 for number in range(count):
     sock = socket.socket()
     sock.setblocking(False)
-    code = errno.errorcode.get(sock.connect_ex(("192.0.2.10", 27018)), "connected")
-    codes[code] = codes.get(code, 0) + 1
+    code = sock.connect_ex(("192.0.2.10", 27018))
+    answers.add(errno.errorcode.get(code, "connected"))
     held.append(sock)
-print(sorted(codes), flush=True)
-sys.stdin.read()
+print("answers", *sorted(answers), flush=True)
+signal.sigwait([signal.SIGUSR1])
 "#;
 
 #[test]
@@ -103,11 +105,19 @@ fn a_full_table_lets_nothing_past() {
     let servers = Servers::one(&node.world, &endpoint, Behaviour::named("one"));
     let service = services::tcp("one", &["192.0.2.10"], PORT, &[&endpoint]);
     let daemon = node.daemon().resource(service).start();
-    daemon.signal(nix::sys::signal::Signal::SIGSTOP);
-    let printed = node.python(FLOOD).run().text();
-    // Every one was turned to us: past us there is no route, and the error would be ENETUNREACH.
-    assert_eq!(printed, "['EINPROGRESS']", "{printed}");
-    daemon.signal(nix::sys::signal::Signal::SIGCONT);
+    daemon.signal(Signal::SIGSTOP);
+    // The table holds 16,384 hand-offs; several processes, because each may only open so many files.
+    let mut floods: Vec<_> = (0..4).map(|_| node.python(FLOOD).arg("5000").start()).collect();
+    for flood in &mut floods {
+        let answers = flood.wait_stdout("answers", |line| line.starts_with("answers"));
+        // All were turned to us: past us there is no route, and the answer would be ENETUNREACH.
+        assert_eq!(answers, "answers EINPROGRESS");
+    }
+    daemon.signal(Signal::SIGCONT);
+    for flood in floods {
+        flood.signal(Signal::SIGUSR1);
+        flood.wait().expect_code(0);
+    }
     // What the table held is taken back when its socket is closed.
     daemon.wait_number("/handoffs", 0);
     let printed = dial(&node, "192.0.2.10", PORT, &[]).run().text();

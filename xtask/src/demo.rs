@@ -16,6 +16,10 @@ const REGISTRY_ONLY: &str = "meshConfig: {outboundTrafficPolicy: {mode: REGISTRY
 /// Addresses of servers in the world, beyond the link's own; the node has a route to each.
 const FAR: [&str; 4] = ["2.2.2.2", "3.3.3.3", "192.168.1.100", "198.51.100.1"];
 
+/// Connections until both of two endpoints must have been met: a fair coin misses one once in a
+/// million times.
+const TRIES: usize = 20;
+
 /// Runs every case; fails at the first that is not as expected.
 pub(crate) fn run() -> Result<()> {
     if !setup::is_root()? {
@@ -65,8 +69,11 @@ fn allow_any(node: &Node, binary: &Path) -> Result<()> {
     cmd::say("== outboundTrafficPolicy: ALLOW_ANY\n");
     let both = ["2.2.2.2:27018", "3.3.3.3:27018"];
     let first = shown.captured("192.192.192.192:27018", &expected(mongo, &both))?;
-    let second = shown.captured("192.192.192.7:27018", &expected(mongo, &both))?;
-    ensure!(first != second, "both connections went to {first}: endpoints take no turns");
+    // Endpoints get shares, not strict turns: the other one answers before long.
+    let mut tries = 1..=TRIES;
+    while shown.captured("192.192.192.7:27018", &expected(mongo, &both))? == first {
+        ensure!(tries.next().is_some(), "{first} answered {TRIES} times in a row");
+    }
     let unix = "outbound|80||example.unix.local";
     shown.captured("192.0.2.80:80", &expected(unix, &["the Unix socket"]))?;
     let database = "outbound|3306||database.example.com";
