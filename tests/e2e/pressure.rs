@@ -1,6 +1,6 @@
 //! Many connections at once, and tables that are full.
 
-use egressd_tests::{Behaviour, Node, Servers, WORLD_V4};
+use egressd_tests::{Behaviour, Daemon, Node, Running, Servers, WORLD_V4};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -79,48 +79,94 @@ fn more_connections_than_ports_by_ipv6() {
 }
 
 /// Opens connections without waiting for them, says how connect() answered, and holds them until
-/// told.
+/// told. With a second argument it waits until all are established.
 const FLOOD: &str = r#"
-import errno, resource, signal, socket, sys
+import errno, resource, select, signal, socket, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 count = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
-held, answers = [], set()
+held, answers = {}, set()
 for number in range(count):
     sock = socket.socket()
     sock.setblocking(False)
     code = sock.connect_ex(("192.0.2.10", 27018))
     answers.add(errno.errorcode.get(code, "connected"))
-    held.append(sock)
+    held[sock.fileno()] = sock
 print("answers", *sorted(answers), flush=True)
+if len(sys.argv) > 2:
+    poll, left = select.poll(), set(held)
+    for fileno in held:
+        poll.register(fileno, select.POLLOUT)
+    while left:
+        for fileno, _ in poll.poll():
+            poll.unregister(fileno)
+            left.discard(fileno)
+    print("established", flush=True)
 signal.sigwait([signal.SIGUSR1])
 "#;
 
-#[test]
-fn a_full_table_lets_nothing_past() {
+/// A service whose proxy does not accept, with queues of one connection for each of its listeners:
+/// further handshakes stay open.
+struct Stopped {
+    node: Node,
+    daemon: Daemon,
+    _servers: Servers,
+}
+
+fn stopped() -> Stopped {
     let node = Node::new();
-    // Queues of one connection each, and a daemon that does not accept: handshakes stay open.
     node.netns.sysctl("core/somaxconn", "1");
     let endpoint = format!("{}:9000", WORLD_V4[0]);
-    let servers = Servers::one(&node.world, &endpoint, Behaviour::named("one"));
+    let _servers = Servers::one(&node.world, &endpoint, Behaviour::named("one"));
     let service = services::tcp("one", &["192.0.2.10"], PORT, &[&endpoint]);
     let daemon = node.daemon().resource(service).start();
     daemon.signal(Signal::SIGSTOP);
-    // The table holds 16,384 hand-offs; several processes, because each may only open so many files.
-    let mut floods: Vec<_> = (0..4).map(|_| node.python(FLOOD).arg("5000").start()).collect();
-    for flood in &mut floods {
-        let answers = flood.wait_stdout("answers", |line| line.starts_with("answers"));
-        // All were turned to us: past us there is no route, and the answer would be ENETUNREACH.
-        assert_eq!(answers, "answers EINPROGRESS");
+    Stopped { node, daemon, _servers }
+}
+
+/// Waits until every connect() has been answered; all were turned to us: past us there is no route,
+/// and the answer would be ENETUNREACH.
+#[track_caller]
+fn wait_answers(flood: &mut Running) {
+    let answers = flood.wait_stdout("answers", |line| line.starts_with("answers"));
+    assert_eq!(answers, "answers EINPROGRESS");
+}
+
+impl Stopped {
+    /// All is as before: no hand-off is left, and the service is reached.
+    #[track_caller]
+    fn check_recovered(&self) {
+        self.daemon.wait_number("/handoffs", 0);
+        let printed = dial(&self.node, "192.0.2.10", PORT, &[]).run().text();
+        assert_eq!(said(&printed, "first"), "one", "{printed}\n{}", self.daemon.log());
     }
-    daemon.signal(Signal::SIGCONT);
+}
+
+#[test]
+fn a_full_table_lets_nothing_past() {
+    let stopped = stopped();
+    // The table holds 16,384 hand-offs; several processes, because each may only open so many files.
+    let flood = || stopped.node.python(FLOOD).arg("5000").start();
+    let mut floods: Vec<_> = (0..4).map(|_| flood()).collect();
+    floods.iter_mut().for_each(wait_answers);
     for flood in floods {
         flood.signal(Signal::SIGUSR1);
         flood.wait().expect_code(0);
     }
-    // What the table held is taken back when its socket is closed.
-    daemon.wait_number("/handoffs", 0);
-    let printed = dial(&node, "192.0.2.10", PORT, &[]).run().text();
-    assert_eq!(said(&printed, "first"), "one", "{printed}\n{}", daemon.log());
-    drop(servers);
+    stopped.daemon.signal(Signal::SIGCONT);
+    stopped.check_recovered();
+}
+
+/// A client may think itself connected while its last ACK found the queue full: its hand-off must
+/// wait for the accepted socket, and go with the client if that never comes.
+#[test]
+fn handshakes_that_only_the_client_finished_leave_nothing() {
+    let stopped = stopped();
+    let mut flood = stopped.node.python(FLOOD).arg("300").arg("wait").start();
+    wait_answers(&mut flood);
+    stopped.daemon.signal(Signal::SIGCONT);
+    flood.wait_stdout("that all are established", |line| line.trim() == "established");
+    flood.signal(Signal::SIGUSR1);
+    flood.wait().expect_code(0);
+    stopped.check_recovered();
 }
