@@ -5,7 +5,11 @@
 #![expect(unsafe_code, reason = "socket look-ups work on raw tuples and references")]
 
 use aya_ebpf::{
-    bindings::{bpf_sock, bpf_sock_tuple},
+    bindings::{
+        bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1 as TupleUnion,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
+    },
     helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
     programs::SockAddrContext,
 };
@@ -85,22 +89,21 @@ pub(crate) fn is_ours_udp(ctx: &SockAddrContext, at: &Endpoint) -> bool {
 }
 
 /// The look-up key of a socket that listens at an address, whoever calls.
+///
+/// Only the fields of the family are set, which are all that the size given with it covers.
 #[inline(always)]
 fn tuple(at: &Endpoint) -> (bpf_sock_tuple, u32) {
-    // SAFETY: an all-zero tuple is valid; only the fields of the family given by the size are read.
-    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
     let port = u16::from_ne_bytes(at.port_bytes());
     let b = at.addr().bytes();
     if at.is_v4() {
-        tuple.__bindgen_anon_1.ipv4.daddr = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
-        tuple.__bindgen_anon_1.ipv4.dport = port;
-        (tuple, TUPLE_V4_BYTES)
-    } else {
-        // Only `::1` is ever looked up.
-        tuple.__bindgen_anon_1.ipv6.daddr = [0, 0, 0, 1_u32.to_be()];
-        tuple.__bindgen_anon_1.ipv6.dport = port;
-        (tuple, TUPLE_V6_BYTES)
+        let daddr = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
+        let ipv4 = TupleV4 { saddr: 0, daddr, sport: 0, dport: port };
+        return (bpf_sock_tuple { __bindgen_anon_1: TupleUnion { ipv4 } }, TUPLE_V4_BYTES);
     }
+    // Only `::1` is ever looked up.
+    let daddr = [0, 0, 0, 1_u32.to_be()];
+    let ipv6 = TupleV6 { saddr: [0; 4], daddr, sport: 0, dport: port };
+    (bpf_sock_tuple { __bindgen_anon_1: TupleUnion { ipv6 } }, TUPLE_V6_BYTES)
 }
 
 /// Whether a socket found by a look-up carries our tag. Gives the reference back.
