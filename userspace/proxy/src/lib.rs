@@ -63,6 +63,8 @@ mod socket;
 mod stats;
 #[cfg(test)]
 mod testing;
+#[cfg_attr(not(test), expect(dead_code, reason = "flows do not use TLS yet"))]
+mod tls;
 
 pub use access_log::{AccessLog, AccessLogError, CLOSING, Encoding, GATHER};
 pub use addrs::{ClientAddr, LocalAddr, OriginalDst, UnixName, UpstreamAddr};
@@ -77,3 +79,7 @@ pub use server::{BACKLOG, Drained, ListenerId, Parts, Server};
 pub use snapshot::Snapshot;
 pub use socket::{ConnectError, IpRange, Keepalive, LoopGuard, LoopReason, Mark, SocketFactory};
 pub use stats::Stats;
+pub use tls::{
+    Alert, CertificateFault, FileFailure, FileFault, MeshIdentity, Originator, RECHECK, Role,
+    Sources, TlsFailure,
+};
