@@ -14,8 +14,10 @@ mod forward;
 mod metrics;
 mod names;
 mod resolv_conf;
+mod resolver;
 mod server;
 mod socket;
+mod state;
 mod upstream;
 mod wire;
 
@@ -23,7 +25,9 @@ pub use self::{
     metrics::{BOUNDS, Counter, Histogram, Metrics},
     names::{Found, Names},
     resolv_conf::{Paths, SystemDns, SystemDnsError},
+    resolver::{Known, Origin, ResolveError, Resolver, ResolverSettings},
     server::{Listeners, ListenersId, Server, Wiring},
     socket::{Asked, NotKnown, SocketKind, SocketMaker, plain_socket},
+    state::{Allocated, REST, SetAside, VipState, VipStateError},
     upstream::{Foreign, InvalidUpstream, Transport, Upstream, Upstreams},
 };

@@ -9,7 +9,7 @@ mod reply;
 
 pub(crate) use self::{
     query::{HEADER, Malformed, Query},
-    reply::{Fault, Owner, Reply, fail, fail_header, truncate},
+    reply::{Fault, Owner, Reply, TTL, fail, fail_header, truncate},
 };
 
 /// The id, which is the first field of every message; nothing if there is not even a header.

@@ -6,6 +6,8 @@ mod conformance;
 mod forwarding;
 mod hostile;
 mod names;
+mod resolving;
 mod running;
 mod serving;
+mod tls;
 mod upstream;

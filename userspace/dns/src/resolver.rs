@@ -1,0 +1,427 @@
+//! Names resolved for clusters: each once for the whole node, however many clusters use it
+//! (semantics.md §1.2).
+//!
+//! A name is resolved when it is first asked for, and kept warm as long as it is used: the next
+//! answer is fetched before the last one ends. While no upstream answers, the last answer goes on
+//! serving for a bounded time. A reload of the configuration keeps what is known.
+
+mod backend;
+mod entry;
+mod hickory;
+mod hosts;
+mod schedule;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use egressd_tables::IpFamilies;
+use rustls::ClientConfig;
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use self::{
+    backend::Backend,
+    entry::{Entry, View},
+    hickory::Hickory,
+    hosts::Hosts,
+};
+use crate::{metrics::Metrics, socket::SocketMaker, upstream::Upstreams};
+
+/// How names are resolved and how long answers last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolverSettings {
+    /// An answer lasts at least this long, whatever its TTL. Default 1 s.
+    pub min_ttl: Duration,
+    /// An answer lasts at most this long, whatever its TTL. Default 1 h.
+    pub max_ttl: Duration,
+    /// That a name does not exist is believed for at most this long, and for at least
+    /// [`Self::min_ttl`]. Default 60 s.
+    pub max_negative_ttl: Duration,
+    /// After failures, attempts are 1, 2, 4 … s apart, and never further than this:
+    /// `meshConfig.dnsRefreshRate`. Default 60 s.
+    pub failure_refresh: Duration,
+    /// How long an answer goes on serving past its time while no upstream answers. Default 24 h.
+    pub max_stale: Duration,
+    /// A name that nobody has used for this long is not kept warm. Default 5 min.
+    pub idle: Duration,
+    /// Names of clusters, of each set of families. One more takes the place of the one that was not
+    /// used for the longest time. Default 16,384, about 1 KiB each.
+    pub max_names: usize,
+    /// Names that requests bring (DYNAMIC_DNS), counted by themselves. Default 1,024, as Envoy.
+    pub max_dynamic_names: usize,
+    /// Limit for one question to one server. Default 5 s.
+    pub timeout: Duration,
+    /// How often all servers are asked. Default 2.
+    pub attempts: usize,
+    /// The file that is asked before any server; empty for none. Default `/etc/hosts`.
+    pub hosts: PathBuf,
+}
+
+impl Default for ResolverSettings {
+    fn default() -> Self {
+        Self {
+            min_ttl: Duration::from_secs(1),
+            max_ttl: Duration::from_hours(1),
+            max_negative_ttl: Duration::from_mins(1),
+            failure_refresh: Duration::from_mins(1),
+            max_stale: Duration::from_hours(24),
+            idle: Duration::from_mins(5),
+            max_names: 16_384,
+            max_dynamic_names: 1024,
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+            hosts: "/etc/hosts".into(),
+        }
+    }
+}
+
+/// Why a name has no addresses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// It does not exist, says the DNS.
+    #[error("resolving {name}: there is no such name")]
+    NoSuchName {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// It exists, and has no addresses of the families asked for.
+    #[error("resolving {name}: it has no {families} addresses")]
+    NoAddresses {
+        /// The name.
+        name: Arc<str>,
+        /// `IPv4`, `IPv6`, or both.
+        families: &'static str,
+    },
+    /// No upstream answered.
+    #[error("resolving {name}: no DNS server answers: {reason}")]
+    Unavailable {
+        /// The name.
+        name: Arc<str>,
+        /// What the last one said.
+        reason: Arc<str>,
+    },
+    /// No upstream has answered yet, and the caller cannot wait any longer.
+    #[error("resolving {name}: no answer within {after:?}")]
+    Timeout {
+        /// The name.
+        name: Arc<str>,
+        /// The limit.
+        after: Duration,
+    },
+    /// As many names as may be are in use.
+    #[error("resolving {name}: {limit} names are in use already")]
+    TooMany {
+        /// The name.
+        name: Arc<str>,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// What is known of a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing yet.
+    #[default]
+    Pending,
+    /// Its addresses, in the order of the answer, IPv4 first; maybe past their time.
+    Addresses(Arc<[IpAddr]>),
+    /// It has none.
+    Failed(ResolveError),
+}
+
+/// Who brings a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The configuration: an endpoint, or a host under DNS resolution.
+    Cluster,
+    /// A request: Host or SNI under DYNAMIC_DNS. Anybody may bring any number, so they are bounded
+    /// by themselves.
+    Request,
+}
+
+/// Resolves names. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Resolver(Arc<Inner>);
+
+pub(crate) struct Inner {
+    settings: ResolverSettings,
+    metrics: Arc<Metrics>,
+    runtime: Handle,
+    sockets: Arc<dyn SocketMaker>,
+    tls: Option<Arc<ClientConfig>>,
+    hosts: Hosts,
+    backend: ArcSwap<Slot>,
+    entries: RwLock<HashMap<Key, Arc<Entry>>>,
+}
+
+/// Makes a backend one word, as swapping it needs.
+pub(crate) struct Slot(Arc<dyn Backend>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    name: Arc<str>,
+    families: IpFamilies,
+}
+
+impl Resolver {
+    /// A resolver that asks these upstreams. `tls` replaces the trust in the system's certificate
+    /// authorities.
+    pub fn new(
+        settings: ResolverSettings,
+        upstreams: &Upstreams,
+        sockets: Arc<dyn SocketMaker>,
+        tls: Option<Arc<ClientConfig>>,
+        metrics: Arc<Metrics>,
+        runtime: Handle,
+    ) -> Self {
+        let backend = Hickory::new(upstreams, &settings, &sockets, tls.as_deref());
+        Self(Arc::new(Inner {
+            hosts: Hosts::new(settings.hosts.clone()),
+            settings,
+            metrics,
+            runtime,
+            sockets,
+            tls,
+            backend: ArcSwap::from_pointee(Slot(Arc::new(backend))),
+            entries: RwLock::default(),
+        }))
+    }
+
+    /// Asks these upstreams from now on. What is known stays known; what has failed is tried again.
+    pub fn set_upstreams(&self, upstreams: &Upstreams) {
+        let inner = &self.0;
+        let tls = inner.tls.as_deref();
+        let backend = Hickory::new(upstreams, &inner.settings, &inner.sockets, tls);
+        self.set_backend(Arc::new(backend));
+    }
+
+    fn set_backend(&self, backend: Arc<dyn Backend>) {
+        self.0.backend.store(Arc::new(Slot(backend)));
+        for entry in self.0.read().values() {
+            entry.try_again();
+        }
+    }
+
+    /// The addresses of a name, now if they are known, else as soon as they are. An address is its
+    /// own.
+    ///
+    /// # Errors
+    /// There are none, for the reason given.
+    pub async fn lookup(
+        &self,
+        name: &str,
+        families: IpFamilies,
+        origin: Origin,
+    ) -> Result<Arc<[IpAddr]>, ResolveError> {
+        if let Some(address) = literal(name) {
+            return Ok(Arc::from([address]));
+        }
+        let entry = self.0.entry(name, families, origin)?;
+        let limit = self.0.patience();
+        let deadline = Instant::now() + limit;
+        loop {
+            // Listening begins before looking, so that nothing is missed in between.
+            let done = entry.done();
+            tokio::pin!(done);
+            done.as_mut().enable();
+            let until = match entry.view(Instant::now()) {
+                View::Fresh(addresses) => return Ok(addresses),
+                View::Stale(addresses) => {
+                    entry.nudge();
+                    self.0.metrics.stale_answers.increment();
+                    return Ok(addresses);
+                }
+                View::Failed(error) => return Err(error),
+                View::Wait(until) => until.unwrap_or(deadline).min(deadline),
+            };
+            entry.nudge();
+            if timeout_at(until, done).await.is_err() && until == deadline {
+                let name = Arc::clone(entry.name());
+                return Err(ResolveError::Timeout { name, after: limit });
+            }
+        }
+    }
+
+    /// The addresses of a name if they are known: never waits, and never asks for a name that nobody
+    /// has asked for. Counts as use.
+    pub fn cached(&self, name: &str, families: IpFamilies) -> Option<Arc<[IpAddr]>> {
+        let entry = self.0.existing(name, families)?;
+        match entry.view(Instant::now()) {
+            View::Fresh(addresses) => Some(addresses),
+            View::Stale(addresses) => {
+                entry.nudge();
+                self.0.metrics.stale_answers.increment();
+                Some(addresses)
+            }
+            View::Failed(_) | View::Wait(_) => None,
+        }
+    }
+
+    /// What is known of a name, and every change of it. The name is kept warm as long as somebody
+    /// watches.
+    ///
+    /// # Errors
+    /// As many names as may be are in use.
+    pub fn watch(
+        &self,
+        name: &str,
+        families: IpFamilies,
+        origin: Origin,
+    ) -> Result<watch::Receiver<Known>, ResolveError> {
+        if let Some(address) = literal(name) {
+            return Ok(watch::channel(Known::Addresses(Arc::from([address]))).1);
+        }
+        let entry = self.0.entry(name, families, origin)?;
+        let receiver = entry.subscribe();
+        entry.nudge();
+        Ok(receiver)
+    }
+
+    /// Every name that is known of, with what is known, in order: for `egressd config endpoints`.
+    pub fn names(&self) -> Vec<(Arc<str>, IpFamilies, Known)> {
+        let mut names: Vec<_> = self
+            .0
+            .read()
+            .iter()
+            .map(|(key, entry)| (Arc::clone(&key.name), key.families, entry.known()))
+            .collect();
+        names.sort_by(|a, b| (&a.0, families_shown(a.1)).cmp(&(&b.0, families_shown(b.1))));
+        names
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.read().len();
+        f.debug_struct("Resolver")
+            .field("settings", &self.0.settings)
+            .field("names", &names)
+            .finish()
+    }
+}
+
+impl Inner {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Key, Arc<Entry>>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Key, Arc<Entry>>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a look-up may take: all servers, one after the other, and a moment.
+    fn patience(&self) -> Duration {
+        let attempts = u32::try_from(self.settings.attempts.max(1)).unwrap_or(1);
+        self.settings.timeout * attempts + Duration::from_secs(1)
+    }
+
+    /// The entry of a name, in use from now on; made if there is none.
+    fn entry(
+        self: &Arc<Self>,
+        name: &str,
+        families: IpFamilies,
+        origin: Origin,
+    ) -> Result<Arc<Entry>, ResolveError> {
+        if let Some(entry) = self.existing(name, families) {
+            entry.brought_by(origin);
+            return Ok(entry);
+        }
+        let key = key(name, families);
+        let mut entries = self.write();
+        if let Some(entry) = entries.get(&key) {
+            entry.brought_by(origin);
+            entry.touch();
+            return Ok(Arc::clone(entry));
+        }
+        self.make_room(&mut entries, &key.name, origin)?;
+        let entry = Arc::new(Entry::new(Arc::clone(&key.name), families, origin));
+        entries.insert(key, Arc::clone(&entry));
+        drop(entries);
+        self.runtime.spawn(entry::keep(Arc::clone(&entry), Arc::downgrade(self)));
+        Ok(entry)
+    }
+
+    /// The entry of a name that is there already, in use from now on.
+    fn existing(&self, name: &str, families: IpFamilies) -> Option<Arc<Entry>> {
+        let key = key(name, families);
+        let entries = self.read();
+        let entry = entries.get(&key)?;
+        // Under the lock: an entry in use is not forgotten.
+        entry.touch();
+        Some(Arc::clone(entry))
+    }
+
+    /// Forgets the name that was not used for the longest time, if there are as many as may be.
+    fn make_room(
+        &self,
+        entries: &mut HashMap<Key, Arc<Entry>>,
+        name: &Arc<str>,
+        origin: Origin,
+    ) -> Result<(), ResolveError> {
+        let limit = match origin {
+            Origin::Cluster => self.settings.max_names,
+            Origin::Request => self.settings.max_dynamic_names,
+        };
+        // The total is cheap to know; counting one kind is needed only near its limit.
+        if entries.len() < limit {
+            return Ok(());
+        }
+        let of_kind = || entries.iter().filter(|(_, entry)| entry.origin() == origin);
+        if of_kind().count() < limit {
+            return Ok(());
+        }
+        let idle = of_kind().filter(|(_, entry)| !entry.is_watched());
+        let oldest = idle.min_by_key(|(_, entry)| entry.last_used()).map(|(key, _)| key.clone());
+        let Some(entry) = oldest.and_then(|key| entries.remove(&key)) else {
+            return Err(ResolveError::TooMany { name: Arc::clone(name), limit });
+        };
+        entry.close();
+        Ok(())
+    }
+
+    /// Forgets an entry unless somebody has taken it up again; says whether it did.
+    fn forget(&self, entry: &Arc<Entry>, unused_since: Instant) -> bool {
+        let mut entries = self.write();
+        if entry.is_watched() || entry.last_used() > unused_since {
+            return false;
+        }
+        let key = Key { name: Arc::clone(entry.name()), families: entry.families() };
+        if entries.get(&key).is_some_and(|known| Arc::ptr_eq(known, entry)) {
+            entries.remove(&key);
+        }
+        true
+    }
+}
+
+fn key(name: &str, families: IpFamilies) -> Key {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    Key { name: name.to_ascii_lowercase().into(), families }
+}
+
+/// An address, with or without the brackets of IPv6.
+fn literal(name: &str) -> Option<IpAddr> {
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    bare.unwrap_or(name).parse().ok()
+}
+
+fn families_shown(families: IpFamilies) -> &'static str {
+    match families {
+        IpFamilies::V4 => "IPv4",
+        IpFamilies::V6 => "IPv6",
+        IpFamilies::Dual => "IPv4 or IPv6",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! One name: what is known of it, and the task that keeps it so.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use egressd_tables::IpFamilies;
+use tokio::{
+    sync::{Notify, futures::Notified, watch},
+    time::{Instant, sleep_until},
+};
+
+use crate::resolver::{
+    Inner, Known, Origin, ResolveError, ResolverSettings,
+    backend::{self, Failure, Records},
+    families_shown, schedule,
+};
+
+/// One name of one set of families.
+pub(crate) struct Entry {
+    name: Arc<str>,
+    families: IpFamilies,
+    /// Also, or only, brought by the configuration.
+    of_cluster: AtomicBool,
+    /// It was pushed out by another name.
+    closed: AtomicBool,
+    known: watch::Sender<Known>,
+    times: Mutex<Times>,
+    /// An attempt is over.
+    done: Notify,
+    /// Somebody needs an answer.
+    wanted: Notify,
+}
+
+/// The times that decide what an answer is worth.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    used: Instant,
+    /// The answer, of whatever kind, is good until then.
+    fresh_until: Instant,
+    /// Addresses may serve until then while nobody answers.
+    stale_until: Instant,
+    /// Failures in a row.
+    failures: u32,
+    /// After a failure: no attempt before, whoever wants one.
+    hold_until: Instant,
+    /// When the next attempt is due of itself.
+    due: Instant,
+    /// When the attempt under way began.
+    attempt: Option<Instant>,
+}
+
+/// What an entry is worth to a look-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Good addresses.
+    Fresh(Arc<[IpAddr]>),
+    /// Addresses past their time, and nobody to ask.
+    Stale(Arc<[IpAddr]>),
+    /// There are none.
+    Failed(ResolveError),
+    /// It is worth waiting: for an attempt, or until the time given.
+    Wait(Option<Instant>),
+}
+
+impl Entry {
+    pub(crate) fn new(name: Arc<str>, families: IpFamilies, origin: Origin) -> Self {
+        let now = Instant::now();
+        Self {
+            name,
+            families,
+            of_cluster: AtomicBool::new(origin == Origin::Cluster),
+            closed: AtomicBool::new(false),
+            known: watch::Sender::default(),
+            times: Mutex::new(Times {
+                used: now,
+                fresh_until: now,
+                stale_until: now,
+                failures: 0,
+                hold_until: now,
+                due: now,
+                attempt: Some(now),
+            }),
+            done: Notify::new(),
+            wanted: Notify::new(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn families(&self) -> IpFamilies {
+        self.families
+    }
+
+    /// A name that the configuration has brought once stays among those.
+    pub(crate) fn brought_by(&self, origin: Origin) {
+        if origin == Origin::Cluster {
+            self.of_cluster.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        if self.of_cluster.load(Ordering::Relaxed) { Origin::Cluster } else { Origin::Request }
+    }
+
+    pub(crate) fn touch(&self) {
+        self.times().used = Instant::now();
+    }
+
+    pub(crate) fn last_used(&self) -> Instant {
+        self.times().used
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.known.receiver_count() > 0
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        self.known.borrow().clone()
+    }
+
+    /// Completes when the attempt under way, or the next one, is over.
+    pub(crate) fn done(&self) -> Notified<'_> {
+        self.done.notified()
+    }
+
+    /// Somebody needs an answer: the task looks whether to fetch one.
+    pub(crate) fn nudge(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// There are other servers now: a failure is not held against the name any longer.
+    pub(crate) fn try_again(&self) {
+        let mut times = self.times();
+        times.hold_until = Instant::now();
+        if times.failures > 0 {
+            times.due = Instant::now();
+        }
+        drop(times);
+        self.nudge();
+    }
+
+    /// Ends the task.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.wanted.notify_one();
+    }
+
+    /// What the entry is worth now.
+    pub(crate) fn view(&self, now: Instant) -> View {
+        let times = *self.times();
+        let is_fresh = now < times.fresh_until;
+        match &*self.known.borrow() {
+            Known::Pending => View::Wait(None),
+            Known::Addresses(addresses) if is_fresh => View::Fresh(Arc::clone(addresses)),
+            Known::Addresses(addresses) if now < times.stale_until => {
+                let patient_until = times.attempt.unwrap_or(now) + schedule::STALE_WAIT;
+                if times.failures > 0 || patient_until <= now {
+                    View::Stale(Arc::clone(addresses))
+                } else {
+                    View::Wait(Some(patient_until))
+                }
+            }
+            Known::Failed(error) if is_fresh || now < times.hold_until => {
+                View::Failed(error.clone())
+            }
+            Known::Addresses(_) | Known::Failed(_) => View::Wait(None),
+        }
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) {
+        self.times().attempt = Some(Instant::now());
+    }
+
+    /// Takes in the outcome of an attempt.
+    fn finish(&self, outcome: Result<Records, Failure>, settings: &ResolverSettings) {
+        let now = Instant::now();
+        let chance = rand::random();
+        let mut times = self.times();
+        times.attempt = None;
+        let name = || Arc::clone(&self.name);
+        let (known, due) = match outcome {
+            Ok(records) => {
+                let lifetime = schedule::lifetime(records.ttl, settings);
+                times.failures = 0;
+                times.fresh_until = now + lifetime;
+                times.stale_until = times.fresh_until + settings.max_stale;
+                let known = Known::Addresses(records.addresses.into());
+                (Some(known), now + schedule::refresh(lifetime, chance))
+            }
+            Err(Failure::NoSuchName { ttl }) => {
+                let due = times.believe(schedule::negative_lifetime(ttl, settings), now);
+                (Some(Known::Failed(ResolveError::NoSuchName { name: name() })), due)
+            }
+            Err(Failure::NoAddresses { ttl }) => {
+                let due = times.believe(schedule::negative_lifetime(ttl, settings), now);
+                let families = families_shown(self.families);
+                let error = ResolveError::NoAddresses { name: name(), families };
+                (Some(Known::Failed(error)), due)
+            }
+            Err(Failure::Unavailable { reason }) => {
+                times.failures = times.failures.saturating_add(1);
+                times.hold_until = now + schedule::FIRST_RETRY;
+                let has_addresses = matches!(self.known(), Known::Addresses(_));
+                let error = ResolveError::Unavailable { name: name(), reason: reason.into() };
+                let keeps = has_addresses && now < times.stale_until;
+                log_failure(&error, times.failures, keeps);
+                let due = now + schedule::retry(times.failures, chance, settings);
+                ((!keeps).then_some(Known::Failed(error)), due)
+            }
+        };
+        times.due = due;
+        drop(times);
+        if let Some(known) = known {
+            self.known.send_if_modified(|before| {
+                let is_new = *before != known;
+                *before = known;
+                is_new
+            });
+        }
+        self.done.notify_waiters();
+    }
+
+    /// Whether somebody who nudges is right: the answer has ended, and an attempt may be made. While
+    /// addresses go on serving, attempts keep to their own times.
+    fn needs_answer(&self) -> bool {
+        let times = *self.times();
+        let now = Instant::now();
+        let serves = now < times.stale_until && matches!(self.known(), Known::Addresses(_));
+        now >= times.fresh_until && now >= times.hold_until && (now >= times.due || !serves)
+    }
+
+    fn is_in_use(&self, settings: &ResolverSettings) -> bool {
+        self.is_watched() || self.last_used().elapsed() < settings.idle
+    }
+
+    /// When an entry that nobody uses is forgotten. Those of clusters stay while their addresses may
+    /// be needed, should the upstreams fail.
+    fn forget_at(&self, settings: &ResolverSettings) -> Instant {
+        let times = *self.times();
+        let idle = times.used + settings.idle;
+        match (self.origin(), &*self.known.borrow()) {
+            (Origin::Cluster, Known::Addresses(_)) => idle.max(times.stale_until),
+            _ => idle,
+        }
+    }
+}
+
+impl Times {
+    /// There are no addresses, and that is certain for a while.
+    fn believe(&mut self, lifetime: Duration, now: Instant) -> Instant {
+        self.failures = 0;
+        self.fresh_until = now + lifetime;
+        self.stale_until = now;
+        now + lifetime
+    }
+}
+
+/// Keeps a name: fetches, waits until the next answer is due or wanted, and fetches again; ends when
+/// the name is forgotten, or the resolver is.
+pub(crate) async fn keep(entry: Arc<Entry>, resolver: Weak<Inner>) {
+    loop {
+        if attempt(&entry, &resolver).await.is_none() || !wait(&entry, &resolver).await {
+            return;
+        }
+    }
+}
+
+/// Fetches an answer; nothing if the resolver is gone.
+async fn attempt(entry: &Entry, resolver: &Weak<Inner>) -> Option<()> {
+    entry.begin();
+    let outcome = {
+        let inner = resolver.upgrade()?;
+        inner.metrics.resolutions.increment();
+        match inner.hosts.find(&entry.name, entry.families) {
+            Some(records) => Ok(records),
+            None => {
+                let backend = Arc::clone(&inner.backend.load().0);
+                // The resolver may go while its servers think.
+                drop(inner);
+                backend::ask(&*backend, &entry.name, entry.families).await
+            }
+        }
+    };
+    let inner = resolver.upgrade()?;
+    if let Err(Failure::Unavailable { .. }) = outcome {
+        inner.metrics.resolution_failures.increment();
+    }
+    entry.finish(outcome, &inner.settings);
+    Some(())
+}
+
+/// Waits until an attempt is to be made; says no when there will be none.
+async fn wait(entry: &Arc<Entry>, resolver: &Weak<Inner>) -> bool {
+    let mut until = entry.times().due;
+    loop {
+        let is_due = tokio::select! {
+            () = sleep_until(until) => true,
+            () = entry.wanted.notified() => false,
+        };
+        if entry.closed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(inner) = resolver.upgrade() else { return false };
+        let settings = &inner.settings;
+        if is_due && entry.is_in_use(settings) {
+            return true;
+        }
+        if !is_due {
+            if entry.needs_answer() {
+                return true;
+            }
+            continue;
+        }
+        let unused_since = entry.last_used();
+        let forget_at = entry.forget_at(settings);
+        if Instant::now() >= forget_at && inner.forget(entry, unused_since) {
+            return false;
+        }
+        until = forget_at.max(Instant::now() + schedule::FIRST_RETRY);
+    }
+}
+
+/// The first failure of a run is worth a line; names are users' business.
+fn log_failure(error: &ResolveError, failures: u32, keeps: bool) {
+    if failures == 1 {
+        tracing::debug!(%error, "a name cannot be resolved");
+        if keeps {
+            tracing::debug!("addresses past their time go on serving");
+        }
+    }
+}

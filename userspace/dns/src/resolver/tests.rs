@@ -1,0 +1,334 @@
+//! The resolver over time, with a DNS of the tests' own and a clock that only moves when it is told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::time::{advance, sleep};
+
+use super::*;
+use crate::{
+    plain_socket,
+    resolver::backend::{Asking, Failure, Family, Records},
+    upstream::Upstreams,
+};
+
+const V4: IpFamilies = IpFamilies::V4;
+
+/// Says what it is told, after the time it is told, and counts.
+#[derive(Default)]
+struct Fake {
+    answers: Mutex<BTreeMap<(String, bool), Result<Records, Failure>>>,
+    delay: Mutex<Duration>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Fake {
+    fn says(&self, name: &str, ttl: u64, addresses: &[&str]) {
+        let ttl = Duration::from_secs(ttl);
+        for is_v6 in [false, true] {
+            let addresses = addresses.iter().map(|address| address.parse::<IpAddr>().unwrap());
+            let addresses: Vec<_> =
+                addresses.filter(|address| address.is_ipv6() == is_v6).collect();
+            let answer = if addresses.is_empty() {
+                Err(Failure::NoAddresses { ttl: Some(ttl) })
+            } else {
+                Ok(Records { addresses, ttl })
+            };
+            self.answers.lock().unwrap().insert((name.to_owned(), is_v6), answer);
+        }
+    }
+
+    fn knows_nothing_of(&self, name: &str) {
+        for is_v6 in [false, true] {
+            let answer = Err(Failure::NoSuchName { ttl: Some(Duration::from_secs(10)) });
+            self.answers.lock().unwrap().insert((name.to_owned(), is_v6), answer);
+        }
+    }
+
+    fn is_down(&self) {
+        self.answers.lock().unwrap().clear();
+    }
+
+    fn takes(&self, milliseconds: u64) {
+        *self.delay.lock().unwrap() = Duration::from_millis(milliseconds);
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Backend for Fake {
+    fn ask(&self, name: &str, family: Family) -> Asking {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let key = (name.to_owned(), family == Family::V6);
+        let down = Failure::Unavailable { reason: "down".to_owned() };
+        let answer = self.answers.lock().unwrap().get(&key).cloned().unwrap_or(Err(down));
+        let delay = *self.delay.lock().unwrap();
+        Box::pin(async move {
+            sleep(delay).await;
+            answer
+        })
+    }
+}
+
+fn settings() -> ResolverSettings {
+    ResolverSettings { hosts: PathBuf::new(), ..ResolverSettings::default() }
+}
+
+fn resolver(settings: ResolverSettings) -> (Resolver, Arc<Fake>) {
+    let resolver = Resolver::new(
+        settings,
+        &Upstreams::default(),
+        Arc::new(plain_socket),
+        None,
+        Arc::new(Metrics::default()),
+        Handle::current(),
+    );
+    let fake = Arc::new(Fake::default());
+    resolver.set_backend(Arc::clone(&fake) as Arc<dyn Backend>);
+    (resolver, fake)
+}
+
+async fn shown(resolver: &Resolver, name: &str) -> String {
+    match resolver.lookup(name, V4, Origin::Cluster).await {
+        Ok(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Lets time pass in steps, so that tasks do their work on the way.
+async fn pass(seconds: u64) {
+    for _ in 0..seconds * 4 {
+        advance(Duration::from_millis(250)).await;
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_question_for_all_who_ask() {
+    let (resolver, fake) = resolver(settings());
+    fake.says("a.example", 30, &["192.0.2.1", "192.0.2.2"]);
+    fake.takes(100);
+    assert_eq!(resolver.cached("a.example", V4), None);
+    assert_eq!(fake.asked(), 0, "looking alone asks nobody");
+    let lookups: Vec<_> = (0..100)
+        .map(|_| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move { shown(&resolver, "A.example.").await })
+        })
+        .collect();
+    for lookup in lookups {
+        assert_eq!(lookup.await.unwrap(), "192.0.2.1 192.0.2.2");
+    }
+    assert_eq!(fake.asked(), 1);
+    assert_eq!(resolver.cached("a.example", V4).unwrap().len(), 2);
+    assert_eq!(shown(&resolver, "192.0.2.77").await, "192.0.2.77");
+    assert_eq!(shown(&resolver, "[2001:db8::1]").await, "2001:db8::1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_families_are_one_answer() {
+    let (resolver, fake) = resolver(settings());
+    fake.says("a.example", 30, &["2001:db8::1", "192.0.2.1"]);
+    let dual = resolver.lookup("a.example", IpFamilies::Dual, Origin::Cluster).await.unwrap();
+    assert_eq!(*dual, ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
+    let v6 = resolver.lookup("a.example", IpFamilies::V6, Origin::Cluster).await.unwrap();
+    assert_eq!(v6.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_warm_while_used_and_no_longer() {
+    let (resolver, fake) = resolver(settings());
+    fake.says("a.example", 10, &["192.0.2.1"]);
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.1");
+    for second in 0..100 {
+        pass(1).await;
+        assert!(resolver.cached("a.example", V4).is_some(), "cold after {second} s");
+    }
+    let asked = fake.asked();
+    assert!((10..=14).contains(&asked), "asked {asked} times in 100 s");
+    // Five minutes later nobody uses it.
+    pass(320).await;
+    let asked = fake.asked();
+    pass(600).await;
+    assert_eq!(fake.asked(), asked);
+    assert_eq!(resolver.cached("a.example", V4), None, "past its time");
+    fake.says("a.example", 10, &["192.0.2.2"]);
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_told_once() {
+    let (resolver, fake) = resolver(settings());
+    fake.says("a.example", 10, &["192.0.2.1"]);
+    let mut watch = resolver.watch("a.example", V4, Origin::Cluster).unwrap();
+    watch.changed().await.unwrap();
+    let known = |watch: &mut watch::Receiver<Known>| match &*watch.borrow_and_update() {
+        Known::Addresses(addresses) => addresses.iter().map(ToString::to_string).collect(),
+        other @ (Known::Pending | Known::Failed(_)) => format!("{other:?}"),
+    };
+    assert_eq!(known(&mut watch), "192.0.2.1");
+    pass(30).await;
+    assert!(!watch.has_changed().unwrap(), "the same again is no change");
+    fake.says("a.example", 10, &["192.0.2.2"]);
+    pass(12).await;
+    assert_eq!(known(&mut watch), "192.0.2.2");
+    // Watching is use.
+    let asked = fake.asked();
+    pass(1000).await;
+    assert!(fake.asked() > asked + 90);
+    fake.knows_nothing_of("a.example");
+    pass(12).await;
+    assert!(known(&mut watch).contains("NoSuchName"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_serves_while_nobody_answers() {
+    let max_stale = Duration::from_secs(600);
+    let (resolver, fake) = resolver(ResolverSettings { max_stale, ..settings() });
+    fake.says("a.example", 10, &["192.0.2.1"]);
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.1");
+    fake.is_down();
+    fake.takes(5000);
+    for second in 0..60 {
+        pass(1).await;
+        let start = Instant::now();
+        assert_eq!(shown(&resolver, "a.example").await, "192.0.2.1", "after {second} s");
+        assert!(start.elapsed() <= Duration::from_millis(500), "after {second} s");
+    }
+    let asked = fake.asked();
+    assert!(asked < 12, "asked {asked} times");
+    let metrics = &resolver.0.metrics;
+    assert!(metrics.stale_answers.get() > 40 && metrics.resolution_failures.get() > 2);
+    // They are back.
+    fake.takes(10);
+    fake.says("a.example", 10, &["192.0.2.2"]);
+    pass(61).await;
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.2");
+    // And gone for longer than is tolerable.
+    fake.is_down();
+    for _ in 0..70 {
+        pass(10).await;
+        resolver.cached("a.example", V4);
+    }
+    assert_eq!(
+        shown(&resolver, "a.example").await,
+        "resolving a.example: no DNS server answers: down"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_servers_are_asked_at_once() {
+    let (resolver, fake) = resolver(settings());
+    fake.says("a.example", 10, &["192.0.2.1"]);
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.1");
+    fake.is_down();
+    for _ in 0..30 {
+        pass(2).await;
+        assert_eq!(shown(&resolver, "a.example").await, "192.0.2.1");
+    }
+    let other = Arc::new(Fake::default());
+    other.says("a.example", 10, &["192.0.2.3"]);
+    resolver.set_backend(Arc::clone(&other) as Arc<dyn Backend>);
+    assert!(resolver.cached("a.example", V4).is_some(), "nothing is forgotten");
+    pass(1).await;
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_held_for_a_second_and_absence_for_its_time() {
+    let (resolver, fake) = resolver(settings());
+    let error = "resolving a.example: no DNS server answers: down";
+    assert_eq!(shown(&resolver, "a.example").await, error);
+    assert_eq!(shown(&resolver, "a.example").await, error);
+    assert_eq!(fake.asked(), 1);
+    fake.says("a.example", 60, &["192.0.2.1"]);
+    pass(1).await;
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.1");
+    fake.knows_nothing_of("b.example");
+    for _ in 0..9 {
+        assert_eq!(
+            shown(&resolver, "b.example").await,
+            "resolving b.example: there is no such name"
+        );
+        pass(1).await;
+    }
+    assert_eq!(fake.asked(), 3, "a twice, b once");
+    fake.says("b.example", 10, &["2001:db8::1"]);
+    pass(2).await;
+    assert_eq!(
+        shown(&resolver, "b.example").await,
+        "resolving b.example: it has no IPv4 addresses"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_ever() {
+    let (resolver, fake) = resolver(settings());
+    fake.takes(3_600_000);
+    let start = Instant::now();
+    assert_eq!(shown(&resolver, "a.example").await, "resolving a.example: no answer within 11s");
+    assert_eq!(start.elapsed().as_secs(), 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_names_as_may_be() {
+    let limits = ResolverSettings { max_names: 3, max_dynamic_names: 2, ..settings() };
+    let (resolver, fake) = resolver(limits);
+    for name in ["a", "b", "c", "d", "e"] {
+        fake.says(name, 60, &["192.0.2.1"]);
+    }
+    let names = |resolver: &Resolver| {
+        resolver.names().into_iter().map(|(name, ..)| name.to_string()).collect::<Vec<_>>()
+    };
+    for name in ["a", "b", "c"] {
+        resolver.lookup(name, V4, Origin::Request).await.unwrap();
+        pass(1).await;
+    }
+    assert_eq!(names(&resolver), ["b", "c"]);
+    // Used is younger than brought.
+    resolver.cached("b", V4).unwrap();
+    pass(1).await;
+    resolver.lookup("d", V4, Origin::Request).await.unwrap();
+    assert_eq!(names(&resolver), ["b", "d"]);
+    // What the configuration names is counted apart, and takes over what a request has brought.
+    let _watched = ["a", "b", "c"].map(|name| resolver.watch(name, V4, Origin::Cluster).unwrap());
+    assert_eq!(names(&resolver), ["a", "b", "c", "d"]);
+    let error = resolver.lookup("e", V4, Origin::Cluster).await.unwrap_err();
+    assert_eq!(error.to_string(), "resolving e: 3 names are in use already");
+    resolver.lookup("e", V4, Origin::Request).await.unwrap();
+    // Requests' names go when they are idle; those of clusters may still be needed.
+    pass(400).await;
+    assert_eq!(names(&resolver), ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hosts_file_comes_first() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "192.0.2.5 a.example\n").unwrap();
+    let (resolver, fake) =
+        resolver(ResolverSettings { hosts: file.path().to_owned(), ..settings() });
+    fake.says("a.example", 60, &["192.0.2.1"]);
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.5");
+    assert_eq!(fake.asked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_end_with_the_resolver() {
+    let (resolver, fake) = resolver(settings());
+    fake.says("a.example", 1, &["192.0.2.1"]);
+    let watch = resolver.watch("a.example", V4, Origin::Cluster).unwrap();
+    pass(5).await;
+    drop(resolver);
+    pass(5).await;
+    let asked = fake.asked();
+    pass(10).await;
+    assert_eq!(fake.asked(), asked);
+    assert!(watch.has_changed().is_err(), "the sender is gone");
+}

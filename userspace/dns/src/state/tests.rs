@@ -1,0 +1,98 @@
+//! The file over restarts and damage. What is in it is decided in `memory`, and tested there.
+
+use std::fs;
+
+use egressd_tables::{DEFAULT_V4, DEFAULT_V6};
+
+use super::{
+    file::{NAME, Resting, Row},
+    *,
+};
+
+fn open(directory: &Path) -> (VipState, Option<SetAside>) {
+    VipState::open(directory, DEFAULT_V4, DEFAULT_V6).unwrap()
+}
+
+fn row(host: &str) -> Row {
+    Row {
+        namespace: "default".to_owned(),
+        entry: "se".to_owned(),
+        host: host.to_owned(),
+        v4: Some([240, 240, 0, 1].into()),
+        v6: Some("2001:2::1".parse().unwrap()),
+    }
+}
+
+#[test]
+fn kept_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let nested = directory.path().join("lib/egressd");
+    let (mut state, aside) = open(&nested);
+    assert_eq!(aside, None);
+    assert!(state.allocate(&[], SystemTime::now()).saved.is_ok());
+    assert!(!nested.join(NAME).exists(), "nothing to write");
+    state.state.given.push(row("a.example"));
+    state.state.resting.push(Resting { was: row("b.example"), until: 7 });
+    state.state.next = 42;
+    state.save().unwrap();
+    assert_eq!(open(&nested).0.state, state.state);
+    assert_eq!(fs::read_dir(&nested).unwrap().count(), 1, "no draft is left");
+    let text = fs::read_to_string(nested.join(NAME)).unwrap();
+    assert!(text.starts_with("{\n  \"version\": 1,\n  \"next\": 42,\n  \"given\": [\n"), "{text}");
+    // A draft left by a crash does no harm.
+    fs::write(nested.join("vips.json.new"), "half a fi").unwrap();
+    assert_eq!(open(&nested).0.state.next, 42);
+}
+
+#[test]
+fn what_cannot_be_used_is_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(NAME);
+    let damaged = [
+        ("", "EOF while parsing"),
+        ("not json", "expected ident"),
+        ("{\"version\": 2, \"anything\": []}", "its version is 2, not 1"),
+        ("{\"services\": {}}", "missing field `version`"),
+        ("{\"version\": 1, \"next\": 1, \"given\": [{}], \"resting\": []}", "missing field"),
+        ("{\"version\": 1, \"next\": -1, \"given\": [], \"resting\": []}", "invalid value"),
+    ];
+    for (number, (text, reason)) in (1..).zip(damaged) {
+        fs::write(&path, text).unwrap();
+        let (state, aside) = open(directory.path());
+        assert_eq!(state.state, StateFile::default());
+        let aside = aside.unwrap();
+        assert!(aside.reason.contains(reason), "{}", aside.reason);
+        assert_eq!(aside.kept_as, directory.path().join(format!("{NAME}.corrupt-{number}")));
+        assert_eq!(fs::read_to_string(&aside.kept_as).unwrap(), text);
+        assert!(aside.to_string().contains("cannot be used and is kept as"));
+        assert_eq!(open(directory.path()).1, None);
+    }
+}
+
+#[test]
+fn a_write_that_fails_is_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let state_directory = directory.path().join("state");
+    let (mut state, _) = open(&state_directory);
+    state.state.given.push(row("a.example"));
+    // In the way of the directory.
+    fs::remove_dir(&state_directory).unwrap();
+    let error = state.save().unwrap_err();
+    assert!(error.to_string().starts_with("writing "), "{error}");
+    fs::create_dir(&state_directory).unwrap();
+    state.save().unwrap();
+    assert_eq!(open(&state_directory).0.state.given, [row("a.example")]);
+}
+
+#[test]
+fn what_is_no_state_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join(NAME)).unwrap();
+    let open = |v4| VipState::open(directory.path(), v4, DEFAULT_V6);
+    let error = open(DEFAULT_V4).unwrap_err();
+    assert!(error.to_string().starts_with("reading "), "{error}");
+    for range in ["", "2001:2::/48", "240.240.0.0/33"] {
+        let error = open(range).unwrap_err().to_string();
+        assert!(error.ends_with("an IPv4 and an IPv6 block are needed"), "{error}");
+    }
+}
