@@ -62,7 +62,12 @@ impl Envelope {
         this.kind = this.classify(at, node, cx);
         match this.kind {
             None => {}
-            Some(Kind::Pod) => {}
+            Some(Kind::Pod) => {
+                // Kubernetes has checked it; what does not parse counts as not written.
+                let metadata = Metadata::decode(&at.field("metadata"), &mut Cx::new(cx.path()));
+                this.meta.labels = metadata.labels;
+                this.meta.creation = metadata.creation;
+            }
             Some(_) => {
                 check_top_level(at, node, cx);
                 check_metadata(at, &mut this.meta, cx);
