@@ -1,58 +1,25 @@
-//! ServiceEntries that say less, or something else, than they seem to.
-
-use std::collections::BTreeSet;
+//! ServiceEntries and WorkloadEntries that say less than they seem to.
 
 use egressd_model::resource::{
     ClientTlsMode, ClientTlsSettings, DestinationRule, Resource, ServiceEntry, WorkloadEntry,
 };
-use egressd_model::value::Labels;
 
 use crate::analysis::findings::{Findings, Place};
 use crate::analysis::world::World;
 
-/// Labels that sound like a place, and set none: the field `locality` and the label `istio-locality` do.
-const PLACES: [&str; 10] = [
-    "region",
-    "zone",
-    "subzone",
-    "locality",
-    "priority",
-    "topology.kubernetes.io/region",
-    "topology.kubernetes.io/zone",
-    "topology.istio.io/subzone",
-    "failure-domain.beta.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone",
-];
+/// Labels that sound like a place, and set none.
+const PLACES: [&str; 3] = ["region", "zone", "subzone"];
 /// The label that does set a locality.
 const LOCALITY_LABEL: &str = "istio-locality";
 
 pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     for entry in world.subject.model.service_entries() {
-        resolution(entry, findings);
         alt_names(world, entry, findings);
-        localities(world, entry, findings);
     }
     for workload in world.subject.model.workload_entries() {
-        let keys: BTreeSet<_> = place_labels(workload, Some(&workload.meta.labels)).collect();
-        if !keys.is_empty() {
-            let place = Place::new(&workload.meta, "spec.labels", workload.address.span);
-            tell_place(findings, place, &keys, 1);
-        }
+        locality(workload, findings);
     }
     exhausted(world, findings);
-}
-
-fn resolution(entry: &Resource<ServiceEntry>, findings: &mut Findings) {
-    if !entry.resolution.is_written() {
-        findings.inform(
-            "resolution-absent",
-            Place::new(&entry.meta, "spec.resolution", entry.resolution.span),
-            "`resolution` is absent, which means NONE: connections go to the address that was dialled"
-                .to_owned(),
-            "write `resolution: DNS` to have the hosts resolved, or `resolution: NONE` if this is meant"
-                .to_owned(),
-        );
-    }
 }
 
 /// `subjectAltNames` that no `tls` block ever looks at (semantics.md §1.1).
@@ -88,50 +55,19 @@ fn originates_tls(rule: &DestinationRule) -> bool {
     })
 }
 
-/// Labels such as `region` on endpoints without a locality, unless subsets are chosen by them.
-fn localities(world: &World<'_>, entry: &Resource<ServiceEntry>, findings: &mut Findings) {
-    let mut keys: BTreeSet<&str> = BTreeSet::new();
-    let mut guilty = Vec::new();
-    for (index, endpoint) in entry.endpoints.iter().enumerate() {
-        let mut own = place_labels(endpoint, None).peekable();
-        if own.peek().is_some() {
-            guilty.push((index, endpoint));
-            keys.extend(own);
-        }
-    }
-    if guilty.is_empty() {
+/// Labels such as `region` without a locality. For endpoints of a ServiceEntry its own rules say so.
+fn locality(workload: &Resource<WorkloadEntry>, findings: &mut Findings) {
+    let has =
+        |key: &str| workload.labels.contains_key(key) || workload.meta.labels.contains_key(key);
+    let names: Vec<_> = PLACES.into_iter().filter(|key| has(key)).collect();
+    if names.is_empty() || workload.locality.is_written() || has(LOCALITY_LABEL) {
         return;
     }
-    let rules = entry.hosts.iter().flat_map(|host| world.rules_over(host.as_str()));
-    for label in rules.flat_map(|rule| &rule.subsets).flat_map(|subset| subset.labels.keys()) {
-        keys.remove(label.as_str());
-    }
-    let Some((index, endpoint)) = guilty.first().filter(|_| !keys.is_empty()) else { return };
-    let field = format!("spec.endpoints[{index}].labels");
-    tell_place(findings, Place::new(&entry.meta, field, endpoint.span), &keys, guilty.len());
-}
-
-fn place_labels<'a>(
-    endpoint: &'a WorkloadEntry,
-    own: Option<&'a Labels>,
-) -> impl Iterator<Item = &'static str> {
-    let has = move |key: &str| {
-        endpoint.labels.contains_key(key) || own.is_some_and(|l| l.contains_key(key))
-    };
-    let placed = endpoint.locality.is_written() || has(LOCALITY_LABEL);
-    PLACES.into_iter().filter(move |key| !placed && has(key))
-}
-
-fn tell_place(findings: &mut Findings, place: Place<'_>, keys: &BTreeSet<&str>, endpoints: usize) {
-    let names: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
-    let (labels, set) = if names.len() == 1 { ("label", "sets") } else { ("labels", "set") };
-    let of = if endpoints == 1 { String::new() } else { format!(" of {endpoints} endpoints") };
     findings.inform(
-        "label-is-not-locality",
-        place,
-        format!("the {labels} {}{of} {set} no locality", names.join(", ")),
-        "write `locality: REGION/ZONE/SUBZONE` at the endpoint; labels serve subsets only"
-            .to_owned(),
+        "labels-set-no-locality",
+        Place::new(&workload.meta, "spec.labels", workload.address.span),
+        format!("labels ({}) set no locality", names.join(", ")),
+        "write `locality: REGION/ZONE` beside them".to_owned(),
     );
 }
 

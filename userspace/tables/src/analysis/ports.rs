@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use egressd_model::resource::{Resource, ServiceEntry};
+use egressd_model::resource::{Resource, ServiceEntry, VirtualService};
+use egressd_model::value::HostPattern;
 
 use crate::analysis::findings::{Findings, Place};
 use crate::analysis::owners::why_older;
@@ -26,6 +27,10 @@ fn tell<'w>(
     findings: &mut Findings,
 ) {
     let tables = world.subject.tables;
+    // A service with several addresses loses all of them to the same winner.
+    if !told.insert((conflict.winner.0, conflict.loser.0, listener.port)) {
+        return;
+    }
     let (winner, loser) = (tables.service(conflict.winner), tables.service(conflict.loser));
     let (Some(winner), Some(loser)) = (winner, loser) else { return };
     let entry = |service: &Service| -> Option<&'w Resource<ServiceEntry>> {
@@ -35,8 +40,7 @@ fn tell<'w>(
         entries.find(|entry| entry.meta.key() == *key)
     };
     let (Some(first), Some(second)) = (entry(winner), entry(loser)) else { return };
-    // A service with several addresses loses all of them to the same winner.
-    if !told.insert((conflict.winner.0, conflict.loser.0, listener.port)) {
+    if are_routed_together(world, winner, loser) {
         return;
     }
     let place = match port_of(second, listener.port) {
@@ -63,4 +67,17 @@ fn tell<'w>(
             loser.host
         ),
     );
+}
+
+/// Whether one VirtualService has rules below HTTP for both: then these are the same rules.
+fn are_routed_together(world: &World<'_>, winner: &Service, loser: &Service) -> bool {
+    let covers = |service: &VirtualService, host: &str| {
+        let host = HostPattern::new(host);
+        service.hosts.iter().any(|pattern| host.is_subset_of(pattern))
+    };
+    world.subject.model.virtual_services().iter().any(|service| {
+        !(service.tls.is_empty() && service.tcp.is_empty())
+            && covers(service, &winner.host)
+            && covers(service, &loser.host)
+    })
 }

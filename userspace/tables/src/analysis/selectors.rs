@@ -26,6 +26,10 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
 fn workloads(world: &World<'_>, entry: &Resource<ServiceEntry>, findings: &mut Findings) {
     let Some(selector) = &entry.workload_selector else { return };
     let resolution = entry.resolution.value;
+    if resolution == Resolution::None {
+        // Its own rules say that the selector has no effect.
+        return;
+    }
     let namespace = &*entry.meta.namespace;
     let selected = world.selected(namespace, &[&selector.labels], resolution);
     if selected.usable > 0 {

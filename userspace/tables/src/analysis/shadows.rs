@@ -1,4 +1,7 @@
 //! Rules that are never reached, because an earlier one takes everything they would match.
+//!
+//! What Istio's webhook says of a single resource (rules without conditions, conditions that are repeated, path
+//! prefixes behind shorter ones) is found while that is read, and is not repeated here.
 
 mod http;
 mod l4;
@@ -26,21 +29,21 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
             // What a delegate's own rules leave over goes on to the next rule.
             hides: rule.delegate.is_none(),
         });
-        unreached("http", meta, http, &http_any, findings, |a, b| http::covers(a, b, own));
+        unreached("http", meta, http, &http_any, findings, |a, b| http::relation(a, b, own));
         let tls = service.tls.iter().map(|rule| Rule {
             span: rule.span,
             matches: &rule.matches,
             hides: true,
         });
         unreached("tls", meta, tls, &TlsMatch::default(), findings, |a, b| {
-            l4::tls_covers(a, b, own)
+            l4::tls_covers(a, b, own).into()
         });
         let tcp = service.tcp.iter().map(|rule| Rule {
             span: rule.span,
             matches: &rule.matches,
             hides: true,
         });
-        unreached("tcp", meta, tcp, &tcp_any, findings, |a, b| l4::tcp_covers(a, b, own));
+        unreached("tcp", meta, tcp, &tcp_any, findings, |a, b| l4::tcp_covers(a, b, own).into());
     }
 }
 
@@ -52,13 +55,13 @@ struct Rule<'a, M> {
     hides: bool,
 }
 
-fn unreached<'a, M: 'a>(
+fn unreached<'a, M: PartialEq + 'a>(
     family: &str,
     meta: &Meta,
     rules: impl Iterator<Item = Rule<'a, M>>,
     any: &'a M,
     findings: &mut Findings,
-    covers: impl Fn(&M, &M) -> bool,
+    relation: impl Fn(&M, &M) -> Relation,
 ) {
     let mut earlier: Vec<(usize, &'a M)> = Vec::new();
     for (index, rule) in rules.enumerate() {
@@ -67,21 +70,57 @@ fn unreached<'a, M: 'a>(
             [] => vec![any],
             matches => matches.iter().map(|one| &one.value).collect(),
         };
-        let by = |one: &M| earlier.iter().find(|(_, other)| covers(other, one)).map(|(at, _)| *at);
-        let hidden: Vec<Option<usize>> = matches.iter().map(|one| by(one)).collect();
-        if let (true, Some(Some(by))) = (hidden.iter().all(Option::is_some), hidden.first()) {
-            tell(Place::new(meta, field, rule.span), family, *by, findings);
-        } else {
-            for (at, (by, one)) in hidden.iter().zip(rule.matches).enumerate() {
-                if let Some(by) = by {
-                    let place = Place::new(meta, format!("{field}.match[{at}]"), one.span);
-                    tell(place, family, *by, findings);
+        let by = |one: &'a M| {
+            let mut hiding = earlier.iter().filter_map(|(at, other)| {
+                let known = std::ptr::eq(*other, any) || **other == *one;
+                match relation(other, one) {
+                    Relation::Apart => None,
+                    Relation::Covers => Some((*at, known)),
+                    Relation::CoversPlainly => Some((*at, true)),
+                }
+            });
+            // What is known already is not said in other words.
+            let first = hiding.next()?;
+            Some(if first.1 { first } else { hiding.find(|(_, known)| *known).unwrap_or(first) })
+        };
+        let hidden: Vec<Option<(usize, bool)>> = matches.iter().map(|one| by(one)).collect();
+        let fresh: Vec<_> = hidden
+            .iter()
+            .enumerate()
+            .filter_map(|(at, by)| by.filter(|(_, known)| !known).map(|(by, _)| (at, by)))
+            .collect();
+        match fresh.first() {
+            Some((_, by)) if hidden.iter().all(Option::is_some) => {
+                tell(Place::new(meta, field, rule.span), family, *by, findings);
+            }
+            _ => {
+                for (at, by) in fresh {
+                    let span = rule.matches.get(at).map(|one| one.span).unwrap_or_default();
+                    let place = Place::new(meta, format!("{field}.match[{at}]"), span);
+                    tell(place, family, by, findings);
                 }
             }
         }
         if rule.hides && earlier.len() < COMPARED {
             earlier.extend(matches.into_iter().map(|one| (index, one)));
         }
+    }
+}
+
+/// How one block of conditions stands to a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// Some of what fulfils the later one does not fulfil this one, as far as one can tell.
+    Apart,
+    /// All that fulfils the later one fulfils this one too.
+    Covers,
+    /// The same, in a way that is found while a single resource is read.
+    CoversPlainly,
+}
+
+impl From<bool> for Relation {
+    fn from(covers: bool) -> Self {
+        if covers { Self::Covers } else { Self::Apart }
     }
 }
 

@@ -91,12 +91,6 @@ fn nothing_to_say() {
 }
 
 #[test]
-fn resolution_absent() {
-    let spec = "{hosts: [a.example], ports: [{number: 80, name: http, protocol: HTTP}]}";
-    check(&[entry("a", spec)], &["resolution-absent spec.resolution"]);
-}
-
-#[test]
 fn ports_taken_as_a_whole() {
     let tcp = |host: &str, more: &str| {
         let ports = "ports: [{number: 5432, name: tcp, protocol: TCP}]";
@@ -106,9 +100,10 @@ fn ports_taken_as_a_whole() {
     let bare = Setting { vips: false, complete: true, node: Node::default() };
     let found = find_with(&bare, &[tcp("a.example", "resolution: DNS")]);
     assert_eq!(words(&found), ["tcp-takes-port spec.ports[0]"]);
-    check(&[tcp("a.example", "resolution: NONE")], &["tcp-takes-port spec.ports[0]"]);
-    check(&[tcp("a.example", "resolution: NONE, addresses: [10.0.0.0/8]")], &[]);
-    check(&[tcp("'*.example.com'", "resolution: NONE")], &["wildcard-opens-port spec.ports[0]"]);
+    // Its own rules say so.
+    check(&[tcp("a.example", "resolution: NONE")], &[]);
+    check(&[tcp("'*.example.com'", "resolution: NONE")], &["wildcard-opens-port spec.hosts[0]"]);
+    check(&[tcp("'*.example.com'", "resolution: NONE, addresses: [10.0.0.0/8]")], &[]);
 }
 
 #[test]
@@ -133,13 +128,13 @@ fn alt_names_without_tls() {
 
 #[test]
 fn labels_are_no_places() {
-    let endpoints = "{hosts: [a.example], resolution: STATIC, ports: [{number: 80, name: h, protocol: HTTP}], \
-                     endpoints: [{address: 1.1.1.1, labels: {region: a, app: x}}, \
-                     {address: 1.1.1.2, labels: {region: b}, locality: eu/x}]}";
-    check(&[entry("a", endpoints)], &["label-is-not-locality spec.endpoints[0].labels"]);
-    // Subsets are what such labels are good for.
-    let subsets = "{host: a.example, subsets: [{name: a, labels: {region: a}}]}";
-    check(&[entry("a", endpoints), rule("a", subsets)], &[]);
+    let workload = |spec: &str| document("WorkloadEntry", "w", &format!("spec: {spec}"));
+    check(
+        &[workload("{address: 1.1.1.1, labels: {region: a, app: x}}")],
+        &["labels-set-no-locality spec.labels"],
+    );
+    check(&[workload("{address: 1.1.1.1, labels: {region: a}, locality: eu/x}")], &[]);
+    check(&[workload("{address: 1.1.1.1, labels: {app: x}}")], &[]);
 }
 
 #[test]
@@ -164,6 +159,21 @@ fn nothing_selected() {
     check(&with("{class: vm}"), &[]);
     check(&with("{class: docker}"), &["subset-selects-nothing spec.subsets[0]"]);
     check(&[entry("a", HTTP), subset("{class: vm}")], &["subset-selects-nothing spec.subsets[0]"]);
+}
+
+#[test]
+fn pods_are_selected() {
+    let spec = "{hosts: [a.example], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, \
+                workloadSelector: {labels: {app: x}}}";
+    let pod = |labels: &str, status: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: default, labels: {labels}}}\n{status}\n---\n"
+        )
+    };
+    let nothing = ["selector-selects-nothing spec.workloadSelector"];
+    check(&[entry("a", spec), pod("{app: x}", "status: {podIP: 10.1.1.1}")], &[]);
+    check(&[entry("a", spec), pod("{app: z}", "status: {podIP: 10.1.1.1}")], &nothing);
+    check(&[entry("a", spec), pod("{app: x}", "status: {}")], &nothing);
 }
 
 #[test]
@@ -338,8 +348,10 @@ fn rules_out_of_reach() {
         [entry("a", HTTP), service("v", &format!("{{hosts: [a.example], http: [{rules}]}}"))]
     };
     let second = ["unreachable-rule spec.http[1]"];
-    check(&rules("{ROUTE}, {match: [{uri: {prefix: /a}}], ROUTE}"), &second);
-    check(&rules("{match: [{uri: {prefix: /a}}], ROUTE}, {ROUTE}"), &[]);
+    check(
+        &rules("{match: [{uri: {regex: '.*'}}], ROUTE}, {match: [{uri: {prefix: /a}}], ROUTE}"),
+        &second,
+    );
     check(&rules("{match: [{uri: {prefix: /}}], ROUTE}, {ROUTE}"), &second);
     check(
         &rules(
@@ -349,15 +361,21 @@ fn rules_out_of_reach() {
     );
     check(
         &rules(
-            "{match: [{uri: {prefix: /a}, method: {exact: GET}}], ROUTE}, {match: [{uri: {prefix: /a}}], ROUTE}",
+            "{match: [{headers: {x: {exact: a}}}], ROUTE}, {match: [{uri: {exact: /b}, headers: {x: {exact: a}}}], ROUTE}",
         ),
-        &[],
+        &second,
     );
     check(
         &rules(
-            "{match: [{uri: {prefix: /a}}], ROUTE}, {match: [{uri: {prefix: /a/b}}, {uri: {prefix: /c}}], ROUTE}",
+            "{match: [{uri: {prefix: /a}}], ROUTE}, {match: [{uri: {exact: /a/b}}, {uri: {prefix: /c}}], ROUTE}",
         ),
         &["unreachable-rule spec.http[1].match[0]"],
+    );
+    check(
+        &rules(
+            "{match: [{uri: {prefix: /a}, method: {exact: GET}}], ROUTE}, {match: [{uri: {exact: /a}}], ROUTE}",
+        ),
+        &[],
     );
     check(
         &rules(
@@ -367,6 +385,22 @@ fn rules_out_of_reach() {
     );
     check(&rules("{match: [{port: 80}], ROUTE}, {match: [{uri: {exact: /x}}], ROUTE}"), &[]);
     check(&rules("{match: [{gateways: [gw]}], ROUTE}, {ROUTE}"), &[]);
+}
+
+#[test]
+fn rules_out_of_reach_are_not_reported_twice() {
+    let rules = |rules: &str| {
+        let route = "route: [{destination: {host: a.example}}]";
+        let rules = rules.replace("ROUTE", route);
+        [entry("a", HTTP), service("v", &format!("{{hosts: [a.example], http: [{rules}]}}"))]
+    };
+    check(&rules("{ROUTE}, {match: [{uri: {prefix: /a}}], ROUTE}"), &[]);
+    check(
+        &rules("{match: [{uri: {prefix: /a}}], ROUTE}, {match: [{uri: {prefix: /a/b}}], ROUTE}"),
+        &[],
+    );
+    let same = "{match: [{uri: {exact: /a}}], ROUTE}";
+    check(&rules(&format!("{same}, {same}")), &[]);
 }
 
 #[test]

@@ -2,81 +2,70 @@
 //! domains, and services that go wherever the application dialled.
 
 use egressd_model::Severity;
-use egressd_model::resource::{Resolution, Resource, ServiceEntry, ServicePort};
-use egressd_model::value::{HostPattern, ProtocolFamily};
+use egressd_model::resource::{Resolution, ServicePort};
+use egressd_model::value::ProtocolFamily;
 
 use crate::analysis::findings::{Findings, Place};
 use crate::analysis::world::{Entry, World};
 
 pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     for entry in world.entries() {
-        // Several hosts of one entry share its ports: what is said of the first holds for all.
-        let first_like_it = |like: fn(&HostPattern) -> bool| {
-            entry.entry.hosts.iter().position(|host| like(host)) == Some(entry.index)
-        };
-        let wildcard = entry.host.is_wildcard();
-        if wildcard && first_like_it(HostPattern::is_wildcard)
-            || !wildcard && first_like_it(|host| !host.is_wildcard())
-        {
-            whole_ports(world, entry, findings);
-        }
-        if wildcard {
+        whole_ports(world, entry, findings);
+        if entry.host.is_wildcard() {
+            unnamed_ports(world, entry, findings);
             top_level(entry, findings);
             any_address(world, entry, findings);
         }
     }
 }
 
-/// A port without an address of its own that is routed by nothing but its number (semantics.md §0).
+/// A port that would be told from others by an allocated address, where none is allocated. For entries that
+/// never get one their own rules say so.
 fn whole_ports(world: &World<'_>, entry: Entry<'_>, findings: &mut Findings) {
-    if world.has_address(entry) {
+    if world.has_address(entry) || !world.asks_for_address(entry) {
         return;
     }
     for (index, port) in entry.entry.ports.iter().enumerate() {
-        let what = match port.protocol.family() {
-            ProtocolFamily::Tcp => "every connection",
-            ProtocolFamily::Unset => "every connection that is not HTTP",
-            ProtocolFamily::Http | ProtocolFamily::Tls | ProtocolFamily::Udp => continue,
-        };
-        let (code, message) = words(entry, port, what);
+        let Some(what) = taken(port) else { continue };
+        let number = port.number.value;
         findings.warn(
-            code,
+            "tcp-takes-port",
             Place::new(&entry.entry.meta, format!("spec.ports[{index}]"), port.span),
-            message,
-            remedy(entry.entry, entry.host),
+            format!(
+                "{} has no address, so it takes {what} to port {number}, whatever its destination",
+                entry.host
+            ),
+            "give the entry `addresses`, or allocate virtual addresses (`dns.allocateVips`)"
+                .to_owned(),
         );
     }
 }
 
-fn words(entry: Entry<'_>, port: &ServicePort, what: &str) -> (&'static str, String) {
-    let (number, host) = (port.number.value, entry.host);
-    let does = match entry.entry.resolution.value {
-        Resolution::None => "lets through",
-        Resolution::Static
-        | Resolution::Dns
-        | Resolution::DnsRoundRobin
-        | Resolution::DynamicDns => "takes",
-    };
-    let protocol = match port.protocol.as_str() {
-        "" => "without a protocol",
-        protocol => protocol,
-    };
-    let port = format!("port {number} ({protocol}) {does} {what} to port {number}");
-    if entry.host.is_wildcard() {
-        let message = format!("{port}, whatever its destination: {host} is never looked at");
-        ("wildcard-opens-port", message)
-    } else {
-        let message = format!("{port}, whatever its destination: {host} has no address");
-        ("tcp-takes-port", message)
+/// A wildcard on a port where nobody looks at names.
+fn unnamed_ports(world: &World<'_>, entry: Entry<'_>, findings: &mut Findings) {
+    if world.has_address(entry) {
+        return;
     }
+    let unnamed = entry.entry.ports.iter().find_map(|port| taken(port).map(|what| (port, what)));
+    let Some((port, what)) = unnamed else { return };
+    findings.warn(
+        "wildcard-opens-port",
+        place(entry),
+        format!(
+            "{} limits nothing on port {number}: {what} to port {number} is taken, whatever its name",
+            entry.host,
+            number = port.number.value
+        ),
+        "declare the port as TLS or HTTP, where the name decides, or write `addresses`".to_owned(),
+    );
 }
 
-fn remedy(entry: &Resource<ServiceEntry>, host: &HostPattern) -> String {
-    let allocated = "allocate virtual addresses (`dns.allocateVips`)";
-    match (entry.resolution.value, host.is_wildcard()) {
-        (Resolution::None, _) => "write `addresses`: the blocks that may be dialled".to_owned(),
-        (_, true) => "use TLS or HTTP, where the name decides, or write `addresses`".to_owned(),
-        (_, false) => format!("write `addresses`, or {allocated}"),
+/// What a port without an address takes (semantics.md §0).
+fn taken(port: &ServicePort) -> Option<&'static str> {
+    match port.protocol.family() {
+        ProtocolFamily::Tcp => Some("every connection"),
+        ProtocolFamily::Unset => Some("every connection that is not HTTP"),
+        ProtocolFamily::Http | ProtocolFamily::Tls | ProtocolFamily::Udp => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finding resources by what other resources call them. Built once, in time that grows with the number of
 //! resources; each question after that costs little.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use egressd_model::resource::{
     DestinationRule, Key, MeshPolicyMode, Meta, Resolution, Resource, ServiceEntry, ServicePort,
@@ -10,6 +10,7 @@ use egressd_model::value::{EndpointAddress, ExportTarget, HostPattern, Labels};
 use egressd_model::{Model, Spanned};
 
 use crate::analysis::Subject;
+use crate::requests;
 
 /// One host of one ServiceEntry.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,8 @@ pub(super) struct World<'a> {
     by_label: HashMap<(&'a str, &'a str, &'a str), Vec<usize>>,
     by_namespace: HashMap<&'a str, Vec<usize>>,
     exports: Vec<ExportTarget>,
+    /// ServiceEntries of which some host asks for an address.
+    asking: HashSet<Key>,
 }
 
 /// Something that a selector may select.
@@ -73,6 +76,11 @@ impl<'a> World<'a> {
             by_label: HashMap::new(),
             by_namespace: HashMap::new(),
             exports: subject.mesh.default_service_export_to(),
+            asking: requests(model)
+                .into_iter()
+                .filter(|request| !request.hosts.is_empty())
+                .map(|request| request.entry)
+                .collect(),
         };
         for entry in model.service_entries() {
             for (index, host) in entry.hosts.iter().enumerate() {
@@ -222,6 +230,11 @@ impl<'a> World<'a> {
     /// Whether connections to a host have an address of their own: one that is written or one that is allocated.
     pub(super) fn has_address(&self, entry: Entry<'_>) -> bool {
         !entry.entry.addresses.is_empty() || self.is_allocated(&entry.entry.meta.key(), entry.host)
+    }
+
+    /// Whether the entry is one that addresses are allocated to.
+    pub(super) fn asks_for_address(&self, entry: Entry<'_>) -> bool {
+        self.asking.contains(&entry.entry.meta.key())
     }
 
     fn is_allocated(&self, key: &Key, host: &HostPattern) -> bool {

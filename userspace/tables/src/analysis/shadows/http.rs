@@ -6,18 +6,36 @@ use egressd_model::Spanned;
 use egressd_model::resource::HttpMatch;
 use egressd_model::value::StringMatch;
 
-use crate::analysis::shadows::Common;
+use crate::analysis::shadows::{Common, Relation};
 
 /// Whether every request that fulfils `b` fulfils `a`. Says no where it cannot tell.
-pub(super) fn covers(a: &HttpMatch, b: &HttpMatch, gateways: &[Spanned<String>]) -> bool {
-    path_covers(a, b)
+pub(super) fn relation(a: &HttpMatch, b: &HttpMatch, gateways: &[Spanned<String>]) -> Relation {
+    let covers = path_covers(a, b)
         && text_covers(a.scheme.as_ref(), b.scheme.as_ref())
         && text_covers(a.method.as_ref(), b.method.as_ref())
         && text_covers(a.authority.as_ref(), b.authority.as_ref())
         && map_covers(&a.headers, &b.headers)
         && map_covers(&a.query_params, &b.query_params)
         && a.without_headers.iter().all(|(name, one)| b.without_headers.get(name) == Some(one))
-        && common(a).covers(&common(b), gateways)
+        && common(a).covers(&common(b), gateways);
+    match (covers, differ_by_prefix(a, b)) {
+        (false, _) => Relation::Apart,
+        (true, false) => Relation::Covers,
+        (true, true) => Relation::CoversPlainly,
+    }
+}
+
+/// Whether two path prefixes are all that differs: the webhook looks at those.
+fn differ_by_prefix(a: &HttpMatch, b: &HttpMatch) -> bool {
+    let is_prefix = |one: &HttpMatch| matches!(one.uri.as_deref(), Some(StringMatch::Prefix(_)));
+    is_prefix(a)
+        && is_prefix(b)
+        && a.port == b.port
+        && a.method == b.method
+        && a.authority == b.authority
+        && a.headers == b.headers
+        && a.query_params == b.query_params
+        && a.without_headers == b.without_headers
 }
 
 fn common(one: &HttpMatch) -> Common<'_> {
