@@ -81,5 +81,5 @@ pub use socket::{ConnectError, IpRange, Keepalive, LoopGuard, LoopReason, Mark, 
 pub use stats::Stats;
 pub use tls::{
     Alert, CertificateFault, FileFailure, FileFault, MeshIdentity, Originator, RECHECK, Role,
-    Sources, TlsFailure,
+    Sources, Terminator, TlsFailure,
 };

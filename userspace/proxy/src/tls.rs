@@ -1,4 +1,5 @@
-//! TLS towards endpoints, as a DestinationRule says: [`Originator`].
+//! TLS: towards endpoints as a DestinationRule says ([`Originator`]), and towards the clients of a
+//! Gateway ([`Terminator`]).
 //!
 //! ```text
 //! UpstreamTls -> wanted -> Upstream -> prepare -> Prepared -> handshake -> TlsStream | TlsFailure
@@ -15,6 +16,7 @@
 //! # Cryptography
 //! rustls with ring. There is no second implementation in the process.
 
+mod cache;
 mod classify;
 mod config;
 mod failure;
@@ -28,6 +30,7 @@ mod server_name;
 mod settings;
 mod sources;
 mod stream;
+mod terminate;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -39,9 +42,15 @@ pub use self::{
     failure::{Alert, CertificateFault, FileFailure, FileFault, Role, TlsFailure},
     originate::Originator,
     sources::{MeshIdentity, Sources},
+    terminate::Terminator,
 };
 #[cfg_attr(not(test), expect(unused_imports, reason = "flows do not use TLS yet"))]
-pub(crate) use self::{originate::Upstream, server_name::Speaks, stream::TlsStream};
+pub(crate) use self::{
+    originate::Upstream,
+    server_name::Speaks,
+    stream::TlsStream,
+    terminate::{ClientDemands, Clients, ServerTls},
+};
 
 /// Time between two looks at one file.
 pub const RECHECK: Duration = Duration::from_secs(1);

@@ -83,6 +83,9 @@ fn certificate(error: &CertificateError) -> CertificateFault {
             CertificateFault::WrongPurpose
         }
         CertificateError::BadSignature => CertificateFault::BadSignature,
+        CertificateError::ApplicationVerificationFailure => {
+            CertificateFault::Unacceptable("fingerprint_not_listed".into())
+        }
         CertificateError::Other(OtherError(other)) => match other.downcast_ref::<NameMismatch>() {
             Some(mismatch) => CertificateFault::WrongName(mismatch.wanted.as_str().into()),
             None => CertificateFault::Unacceptable(word(other)),

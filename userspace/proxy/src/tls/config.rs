@@ -36,10 +36,7 @@ pub(super) fn client(
             match_server_name: settings.demands.server_name,
         },
     };
-    let versions = versions(settings);
-    if versions.is_empty() {
-        return Err(TlsFailure::Settings("no_version_of_TLS".into()));
-    }
+    let versions = versions(settings)?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&versions)
         .map_err(|error| of_tls(&error))?
@@ -58,11 +55,17 @@ pub(super) fn client(
     Ok(config)
 }
 
-/// The versions of TLS that are spoken.
-pub(super) fn versions(settings: &Settings) -> Vec<&'static SupportedProtocolVersion> {
+/// The versions of TLS that are spoken; at least one.
+pub(super) fn versions(
+    settings: &Settings,
+) -> Result<Vec<&'static SupportedProtocolVersion>, TlsFailure> {
     let v1_3 = settings.v1_3.then_some(&TLS13);
     let v1_2 = settings.v1_2.then_some(&TLS12);
-    v1_3.into_iter().chain(v1_2).collect()
+    let versions: Vec<_> = v1_3.into_iter().chain(v1_2).collect();
+    if versions.is_empty() {
+        return Err(TlsFailure::Settings("no_version_of_TLS".into()));
+    }
+    Ok(versions)
 }
 
 /// Sessions kept for one configuration, eight for each name: enough for the names behind a wildcard,

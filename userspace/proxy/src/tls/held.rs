@@ -37,6 +37,7 @@ pub(super) struct Materials {
 }
 
 struct Files {
+    names: FileNames,
     pairs: Vec<Pair>,
     roots: Option<Arc<Watched<Roots>>>,
     crl: Option<Arc<Watched<Crls>>>,
@@ -85,6 +86,7 @@ impl<C> Held<C> {
             names: names.clone(),
         };
         let files = Files {
+            names: names.clone(),
             pairs: names.pairs.iter().map(pair).collect(),
             roots: names.roots.as_ref().map(|path| library.file(path)),
             crl: names.crl.as_ref().map(|path| library.file(path)),
@@ -114,8 +116,8 @@ impl<C> Held<C> {
         if version > state.version {
             let made = self.files.assemble(look).and_then(&self.build);
             match &made {
-                Ok(_) => tracing::info!("TLS files have changed and are in use"),
-                Err(failure) => tracing::warn!(%failure, "TLS files have changed for the worse"),
+                Ok(_) => tracing::info!(files = ?self.files.names, "changed TLS files are in use"),
+                Err(failure) => tracing::warn!(%failure, "changed TLS files cannot be used"),
             }
             state.version = version;
             state.condition = state.condition.after(made);

@@ -1,9 +1,8 @@
 //! TLS towards endpoints.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    RECHECK, config,
+    RECHECK,
+    cache::Cache,
+    config,
     failure::TlsFailure,
-    held::Held,
-    library::Library,
     server_name::{Name, Speaks},
     settings::Settings,
     sources::Sources,
@@ -31,8 +30,7 @@ use crate::{addrs::UpstreamAddr, socket::Stream};
 #[derive(Debug)]
 pub struct Originator {
     sources: Sources,
-    library: Library,
-    configs: Mutex<Configs>,
+    configs: Cache<Settings, ClientConfig>,
     warned: AtomicBool,
 }
 
@@ -65,20 +63,6 @@ pub(crate) struct Prepared {
     name: Name,
 }
 
-#[derive(Debug, Default)]
-struct Configs {
-    by_settings: HashMap<Settings, Slot>,
-    /// Counts uses; the slot with the lowest number was used longest ago.
-    clock: u64,
-}
-
-#[derive(Debug)]
-struct Slot {
-    used: u64,
-    /// Filled by the first who needs it, outside the lock of the map: files are read for it.
-    held: Arc<OnceLock<Held<ClientConfig>>>,
-}
-
 impl Originator {
     /// An originator without any configuration yet; nothing is read here.
     pub fn new(sources: Sources) -> Self {
@@ -89,8 +73,7 @@ impl Originator {
     pub(super) fn with_recheck(sources: Sources, recheck: Duration) -> Self {
         Self {
             sources,
-            library: Library::new(recheck),
-            configs: Mutex::default(),
+            configs: Cache::new(recheck, config::client),
             warned: AtomicBool::new(false),
         }
     }
@@ -137,7 +120,7 @@ impl Originator {
         let peer = upstream.peer.filter(|_| auto || !listed);
         let settings =
             Settings::new(origination, upstream.speaks, name.given, peer, &self.sources)?;
-        let config = self.config(settings)?;
+        let config = self.configs.get(&settings)?;
         Ok(Prepared { config, name })
     }
 
@@ -154,44 +137,10 @@ impl Originator {
         self.prepare(upstream)?.handshake(stream, deadline).await
     }
 
-    fn config(&self, settings: Settings) -> Result<Arc<ClientConfig>, TlsFailure> {
-        let held = self.configs.lock().unwrap_or_else(PoisonError::into_inner).held(&settings);
-        held.get_or_init(|| {
-            let files = settings.files.clone();
-            let build = move |materials| config::client(&settings, materials);
-            Held::new(&files, &self.library, build)
-        })
-        .current()
-    }
-
     /// How many configurations there are.
     #[cfg(test)]
     pub(super) fn configs(&self) -> usize {
-        self.configs.lock().unwrap().by_settings.len()
-    }
-}
-
-impl Configs {
-    fn held(&mut self, settings: &Settings) -> Arc<OnceLock<Held<ClientConfig>>> {
-        self.clock += 1;
-        if let Some(slot) = self.by_settings.get_mut(settings) {
-            slot.used = self.clock;
-            return Arc::clone(&slot.held);
-        }
-        if self.by_settings.len() >= MOST_CONFIGS {
-            self.forget_oldest();
-        }
-        let held = Arc::default();
-        let slot = Slot { used: self.clock, held: Arc::clone(&held) };
-        self.by_settings.insert(settings.clone(), slot);
-        held
-    }
-
-    fn forget_oldest(&mut self) {
-        let oldest = self.by_settings.iter().min_by_key(|(_, slot)| slot.used);
-        if let Some(settings) = oldest.map(|(settings, _)| settings.clone()) {
-            self.by_settings.remove(&settings);
-        }
+        self.configs.len()
     }
 }
 
@@ -219,7 +168,3 @@ impl Prepared {
         }
     }
 }
-
-/// Configurations kept at once. More than there are different `tls` blocks in practice; each has a
-/// few KiB, and its sessions.
-const MOST_CONFIGS: usize = 1024;

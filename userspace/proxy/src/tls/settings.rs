@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use egressd_tables::{TlsMode, TlsOrigination, TlsVersion, Verification};
 
-use super::{failure::TlsFailure, server_name::Speaks, sources::Sources};
+use super::{cache::Recipe, failure::TlsFailure, server_name::Speaks, sources::Sources};
 
 /// Everything a configuration is made from, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +87,12 @@ impl Settings {
             v1_2: spoken(TlsVersion::V1_2),
             v1_3: spoken(TlsVersion::V1_3),
         })
+    }
+}
+
+impl Recipe for Settings {
+    fn files(&self) -> &FileNames {
+        &self.files
     }
 }
 

@@ -97,6 +97,14 @@ impl TlsStream {
         self.common().alpn_protocol()
     }
 
+    /// The name the client asked for; nothing on the client's side.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        match &*self.0 {
+            tokio_rustls::TlsStream::Client(_) => None,
+            tokio_rustls::TlsStream::Server(stream) => stream.get_ref().1.server_name(),
+        }
+    }
+
     /// The handshake was shortened, because the sides knew each other.
     pub(crate) fn is_resumed(&self) -> bool {
         self.common().handshake_kind() == Some(HandshakeKind::Resumed)

@@ -1,6 +1,7 @@
 //! TLS against servers of our own making, over loopback.
 
 mod files;
+mod gateways;
 mod openssl;
 mod peers;
 mod pki;

@@ -45,6 +45,7 @@ pub(super) struct Like<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Purpose {
     Client,
+    Server,
 }
 
 impl<'a> Like<'a> {
@@ -137,6 +138,7 @@ fn params(like: Like<'_>) -> CertificateParams {
     params.not_after = date_time_ymd(like.years.1, 12, 31);
     params.extended_key_usages = match like.purpose {
         Some(Purpose::Client) => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Some(Purpose::Server) => vec![ExtendedKeyUsagePurpose::ServerAuth],
         None => Vec::new(),
     };
     params
