@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use egressd_dns::Upstream;
 use serde::Deserialize;
 
 mod duration;
@@ -84,6 +85,18 @@ pub(crate) struct CaptureConfig {
     pub(crate) port: u16,
 }
 
+impl CaptureConfig {
+    /// The DNS server's port on its spread addresses; the fifteen after it are used on `::1` too.
+    pub(crate) fn dns_port(&self) -> u16 {
+        self.port + DNS_PORT_OFFSET
+    }
+}
+
+/// How far the DNS server's port is above the proxy's: 15053 above 15001, as Istio has them.
+const DNS_PORT_OFFSET: u16 = 52;
+/// The highest port of the proxy that leaves room for all the others.
+const HIGHEST_PORT: u16 = u16::MAX - DNS_PORT_OFFSET - 15;
+
 /// `capture.onProxyDown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -117,15 +130,55 @@ pub(crate) enum LogEncoding {
 }
 
 /// `dns:`. Keys left out fall back to what MeshConfig says, then to the default.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DnsConfig {
-    /// Which servers' queries are captured: `resolv.conf`, `all`, `none`, or a list of addresses.
-    pub(crate) capture: Option<serde_yaml::Value>,
+    /// Whose queries are captured.
+    pub(crate) capture: Option<DnsCapture>,
     /// Servers to ask instead of those of resolv.conf.
-    pub(crate) upstreams: Vec<String>,
+    pub(crate) upstreams: Vec<Upstream>,
     /// Whether services without an address get one. Default: true.
     pub(crate) allocate_vips: Option<bool>,
+}
+
+/// `dns.capture`: the servers whose queries are captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DnsCapture {
+    /// `resolv.conf`: those that programs ask by default, and those behind a local stub.
+    ResolvConf,
+    /// `all`: every server.
+    All,
+    /// `none`: DNS is left alone.
+    Off,
+    /// A list of addresses.
+    Listed(Vec<IpAddr>),
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct DnsFile {
+    capture: Option<CaptureWord>,
+    upstreams: Vec<String>,
+    allocate_vips: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`dns.capture` is `resolv.conf`, `all`, `none`, or a list of addresses"
+)]
+enum CaptureWord {
+    Word(CaptureMode),
+    Servers(Vec<IpAddr>),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+enum CaptureMode {
+    #[serde(rename = "resolv.conf")]
+    ResolvConf,
+    #[serde(rename = "all")]
+    All,
+    #[serde(rename = "none")]
+    Off,
 }
 
 /// `path:`: how connections reach their endpoints.
@@ -162,7 +215,7 @@ struct File {
     #[serde(deserialize_with = "duration::deserialize")]
     drain_timeout: Duration,
     identity: IdentityConfig,
-    dns: DnsConfig,
+    dns: DnsFile,
     access_log: AccessLogConfig,
     /// Read from the text by the model, which keeps the places of what it finds.
     mesh_config: serde_yaml::Value,
@@ -229,7 +282,7 @@ impl Default for File {
             strict: false,
             drain_timeout: Duration::from_secs(30),
             identity: IdentityConfig::default(),
-            dns: DnsConfig::default(),
+            dns: DnsFile::default(),
             access_log: AccessLogConfig::default(),
             mesh_config: serde_yaml::Value::Null,
         }
@@ -277,8 +330,8 @@ impl Config {
         let file = file.unwrap_or_default();
         let value = |key, message| ConfigError::Value { path: path.to_owned(), key, message };
         let base = path.parent().unwrap_or(Path::new("."));
-        if file.capture.port == 0 || file.capture.port > u16::MAX - 15 {
-            let limits = format!("{} is not between 1 and {}", file.capture.port, u16::MAX - 15);
+        if file.capture.port == 0 || file.capture.port > HIGHEST_PORT {
+            let limits = format!("{} is not between 1 and {HIGHEST_PORT}", file.capture.port);
             return Err(value("capture.port", limits));
         }
         if file.path == PathMode::Direct {
@@ -312,9 +365,23 @@ impl Config {
             strict: file.strict,
             drain_timeout: file.drain_timeout,
             access_log: file.access_log,
-            dns: file.dns,
+            dns: file.dns.into_config().map_err(|text| value("dns.upstreams", text))?,
             text: text.to_owned(),
         })
+    }
+}
+
+impl DnsFile {
+    fn into_config(self) -> Result<DnsConfig, String> {
+        let capture = self.capture.map(|capture| match capture {
+            CaptureWord::Word(CaptureMode::ResolvConf) => DnsCapture::ResolvConf,
+            CaptureWord::Word(CaptureMode::All) => DnsCapture::All,
+            CaptureWord::Word(CaptureMode::Off) => DnsCapture::Off,
+            CaptureWord::Servers(servers) => DnsCapture::Listed(servers),
+        });
+        let upstream = |text: &String| text.parse().map_err(|error| format!("{error}"));
+        let upstreams = self.upstreams.iter().map(upstream).collect::<Result<_, String>>()?;
+        Ok(DnsConfig { capture, upstreams, allocate_vips: self.allocate_vips })
     }
 }
 
@@ -380,7 +447,7 @@ mod tests {
         assert!(unknown.starts_with("/etc/egressd/egressd.yaml:2:3: "), "{unknown}");
         assert!(unknown.contains("unknown field `namspace`"), "{unknown}");
         assert!(said("capture: {excludeCidrs: [10.0.0.0/33]}").contains("capture.excludeCidrs"));
-        assert!(said("capture: {port: 65530}").contains("between 1 and 65520"));
+        assert!(said("capture: {port: 65530}").contains("between 1 and 65468"));
         assert!(said("drainTimeout: soon").contains("drainTimeout"));
     }
 }

@@ -2,6 +2,7 @@
 
 mod adapt;
 mod daemon;
+mod dns;
 mod namespaces;
 mod report;
 mod state;
@@ -69,8 +70,7 @@ fn try_run(args: &cli::Run) -> Result<(), Failure> {
     let families = egressd_datapath::has_global_v6()?;
     let families =
         if families { egressd_tables::IpFamilies::Dual } else { egressd_tables::IpFamilies::V4 };
-    let options = egressd_tables::Options { strict: config.strict, ..Default::default() };
-    let mut store = Store::new(&config, families, options)?;
+    let mut store = Store::new(&config, families, egressd_tables::Options::default())?;
     let generation = store.load()?;
     report::findings(&generation.findings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -97,11 +97,11 @@ fn configure(args: &cli::Run) -> Result<Config, ConfigError> {
 }
 
 /// How the kernel side is to capture.
-fn settings(config: &Config) -> egressd_datapath::Settings {
+fn settings(config: &Config, dns: &dns::Plan) -> egressd_datapath::Settings {
     egressd_datapath::Settings {
         cgroups: config.capture.cgroups.clone(),
         port: config.capture.port,
         reject_on_proxy_down: config.capture.on_proxy_down == OnProxyDown::Reject,
-        dns: None,
+        dns: dns.settings(config.capture.dns_port()),
     }
 }

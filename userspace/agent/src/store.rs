@@ -10,10 +10,11 @@ use egressd_model::{
     Diagnostic, Model, ParsedFile, Severity, parse_mesh_config, resource::MeshConfig,
     value::Locality,
 };
-use egressd_tables::{IpFamilies, Node, Options, Tables, VipAllocation};
+use egressd_tables::{IpFamilies, Node, Options, Tables, VipAllocation, requests};
 
 use crate::{
     config::Config,
+    offline::DnsSwitches,
     resources::{self, ReadError},
     watch::Changed,
 };
@@ -49,6 +50,7 @@ pub(crate) struct Store {
     mesh: MeshConfig,
     findings: Vec<Diagnostic>,
     vips: VipAllocation,
+    allocates: bool,
     files: BTreeMap<PathBuf, ParsedFile>,
 }
 
@@ -72,8 +74,11 @@ impl Store {
             families,
         };
         let paths = config.resources.clone();
-        let vips = VipAllocation::default();
-        Ok(Self { paths, node, options, mesh, findings, vips, files: BTreeMap::new() })
+        let dns = DnsSwitches::of(&config.dns, &mesh);
+        let options = Options { dns_capture: dns.capture, strict: config.strict, ..options };
+        let (vips, allocates) = (VipAllocation::default(), dns.capture && dns.allocate_vips);
+        let files = BTreeMap::new();
+        Ok(Self { paths, node, options, mesh, findings, vips, allocates, files })
     }
 
     /// Reads every file and compiles what they say.
@@ -114,12 +119,24 @@ impl Store {
         Ok(true)
     }
 
-    fn compile(&self) -> Result<Generation, LoadError> {
+    fn compile(&mut self) -> Result<Generation, LoadError> {
         let model = Model::assemble(self.files.values()).map_err(LoadError::Rejected)?;
+        if self.allocates {
+            let (vips, exhausted) = self.vips.allocate(&requests(&model));
+            for error in exhausted {
+                tracing::error!(%error, "the host resolves upstream instead");
+            }
+            self.vips = vips;
+        }
         let tables = Tables::compile(&model, &self.mesh, &self.node, &self.options, &self.vips);
         let files = self.files.values().flat_map(ParsedFile::diagnostics);
         let findings = self.findings.iter().chain(files).cloned().collect();
         Ok(Generation { model: Arc::new(model), tables: Arc::new(tables), findings })
+    }
+
+    /// Whether queries for names are captured and answered.
+    pub(crate) fn captures_dns(&self) -> bool {
+        self.options.dns_capture
     }
 
     /// The MeshConfig in force.

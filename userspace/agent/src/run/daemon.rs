@@ -2,10 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use egressd_datapath::{Datapath, Denied, Listeners, MARK, Notice};
+use egressd_datapath::{Datapath, Denied, DnsSockets, Listeners, MARK, Notice};
 use egressd_proxy::{
     AccessLog, Encoding, LoopGuard, Mark, Parts, Records, Server, Snapshot, SocketFactory,
-    SystemResolver,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -15,13 +14,14 @@ use tokio::{
 use super::{
     Failure,
     adapt::{self, Handoffs},
+    dns::{Dns, Plan},
     namespaces::{Namespaces, SWEEP},
     report, settings,
     state::State,
 };
 use crate::{
     admin::AdminSocket,
-    config::{AccessLogConfig, Config, LogEncoding},
+    config::{AccessLogConfig, Config, DnsCapture, LogEncoding},
     store::{Generation, Store},
     watch::{Changed, Watch},
 };
@@ -32,7 +32,13 @@ pub(super) async fn run(
     store: Store,
     generation: Generation,
 ) -> Result<(), Failure> {
-    let mut datapath = Datapath::load(settings(config))?;
+    let capture = match (&config.dns.capture, store.captures_dns()) {
+        (_, false) => DnsCapture::Off,
+        (Some(capture), true) => capture.clone(),
+        (None, true) => DnsCapture::ResolvConf,
+    };
+    let plan = Plan::read(config, &capture)?;
+    let mut datapath = Datapath::load(settings(config, &plan))?;
     let listeners = Listeners::bind(config.capture.port)?;
     datapath.configure(&listeners)?;
     datapath.learn_addresses()?;
@@ -43,13 +49,19 @@ pub(super) async fn run(
     let log = open_log(&config.access_log)?;
     let records = adapt::records(log.clone());
     let snapshot = Arc::new(Snapshot::new(Arc::clone(&generation.tables)));
+    let guard = LoopGuard::new(adapt::vip_ranges());
+    let factory = Arc::new(SocketFactory::new(Some(Mark(MARK)), guard));
+    let dns = Dns::start(&plan, &factory, datapath.heartbeat())?;
+    if dns.is_serving() {
+        let sockets = DnsSockets::bind(config.capture.dns_port())?;
+        datapath.tag_dns(&sockets)?;
+        datapath.set_dns_servers(plan.listed())?;
+        dns.listen(sockets).map_err(Failure::machine("serving the DNS sockets"))?;
+    }
     let parts = Parts {
         snapshot: Arc::clone(&snapshot),
-        factory: Arc::new(SocketFactory::new(
-            Some(Mark(MARK)),
-            LoopGuard::new(adapt::vip_ranges()),
-        )),
-        resolver: Arc::new(SystemResolver::new()),
+        factory,
+        resolver: Arc::new(dns.resolver()),
         originals: Arc::new(Handoffs(datapath.originals())),
         records: Arc::clone(&records),
     };
@@ -60,7 +72,7 @@ pub(super) async fn run(
     }
     let (notices, told) = unbounded_channel();
     let watch = datapath.watch(move |notice| tell(notice, records.as_ref(), &notices))?;
-    let state = Arc::new(State::new(datapath, server, snapshot, config.capture.clone()));
+    let state = Arc::new(State::new(datapath, server, dns, snapshot, config.capture.clone()));
     state.publish(&generation)?;
     state.datapath().attach()?;
     for cgroup in state.datapath().cgroups() {

@@ -12,14 +12,15 @@ use std::{
     time::Duration,
 };
 
-use egressd_datapath::{Listeners, NetnsCookie, Socket, in_netns_of};
+use egressd_datapath::{DnsSockets, Listeners, NetnsCookie, Socket, in_netns_of};
+use egressd_dns::ListenersId;
 use egressd_proxy::ListenerId;
 
 use super::state::State;
 
 /// How often namespaces without processes are looked for.
 pub(super) const SWEEP: Duration = Duration::from_secs(30);
-/// Namespaces listened in at once: each costs 32 descriptors.
+/// Namespaces listened in at once: each costs 66 descriptors.
 const MOST: usize = 256;
 
 /// The namespaces we listen in, beside our own.
@@ -33,6 +34,7 @@ struct Known {
     /// What `/proc/PID/ns/net` of its processes points to.
     link: PathBuf,
     listeners: Vec<ListenerId>,
+    dns: Option<ListenersId>,
 }
 
 impl Namespaces {
@@ -70,6 +72,7 @@ impl Namespaces {
             if !stays {
                 tracing::info!(netns, "a namespace has no process: leaving it");
                 entry.listeners.iter().for_each(|listener| state.server.stop(*listener));
+                entry.dns.into_iter().for_each(|sockets| state.dns.close(sockets));
             }
             stays
         });
@@ -78,26 +81,42 @@ impl Namespaces {
 
 fn open(state: &Arc<State>, socket: Socket) -> Result<Option<Known>, Box<dyn std::error::Error>> {
     let visitor = Arc::clone(state);
-    let visit = move || -> Result<Option<(PathBuf, Listeners)>, egressd_datapath::Error> {
+    let visit = move || -> Result<Option<Found>, egressd_datapath::Error> {
         let here = NetnsCookie::current().ok().map(NetnsCookie::raw);
         let Ok(link) = fs::read_link("/proc/thread-self/ns/net") else { return Ok(None) };
         // The process that the report names may be gone and its number another one's.
         if here != Some(socket.netns) {
             return Ok(None);
         }
-        let listeners = Listeners::bind(visitor.port())?;
+        let listeners = Listeners::bind(visitor.capture().port)?;
         let mut datapath = visitor.datapath();
         datapath.learn_addresses()?;
         datapath.tag(&listeners)?;
-        Ok(Some((link, listeners)))
+        let mut dns = None;
+        if visitor.dns.is_serving() {
+            let sockets = DnsSockets::bind(visitor.capture().dns_port())?;
+            datapath.tag_dns(&sockets)?;
+            dns = Some(sockets);
+        }
+        Ok(Some(Found { link, listeners, dns }))
     };
-    let Some((link, listeners)) = in_netns_of(socket.pid, visit)?? else { return Ok(None) };
+    let Some(Found { link, listeners, dns }) = in_netns_of(socket.pid, visit)?? else {
+        return Ok(None);
+    };
     let listeners = listeners
         .into_sockets()
         .into_iter()
         .map(|socket| state.server.serve(socket))
         .collect::<Result<_, _>>()?;
-    Ok(Some(Known { link, listeners }))
+    let dns = dns.map(|sockets| state.dns.listen(sockets)).transpose()?.flatten();
+    Ok(Some(Known { link, listeners, dns }))
+}
+
+/// What a visit brings home.
+struct Found {
+    link: PathBuf,
+    listeners: Listeners,
+    dns: Option<DnsSockets>,
 }
 
 /// What the network namespaces of all processes are called.

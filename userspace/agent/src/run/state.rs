@@ -9,7 +9,7 @@ use egressd_datapath::Datapath;
 use egressd_proxy::{Server, Snapshot};
 use serde_json::json;
 
-use super::adapt;
+use super::{adapt, dns::Dns};
 use crate::{config::CaptureConfig, store::Generation};
 
 /// The parts of a running daemon.
@@ -17,6 +17,8 @@ pub(super) struct State {
     datapath: Mutex<Datapath>,
     /// The proxy.
     pub(super) server: Server,
+    /// Names.
+    pub(super) dns: Dns,
     snapshot: Arc<Snapshot>,
     capture: CaptureConfig,
     number: AtomicU32,
@@ -26,16 +28,12 @@ impl State {
     pub(super) fn new(
         datapath: Datapath,
         server: Server,
+        dns: Dns,
         snapshot: Arc<Snapshot>,
         capture: CaptureConfig,
     ) -> Self {
-        Self {
-            datapath: Mutex::new(datapath),
-            server,
-            snapshot,
-            capture,
-            number: AtomicU32::new(0),
-        }
+        let (datapath, number) = (Mutex::new(datapath), AtomicU32::new(0));
+        Self { datapath, server, dns, snapshot, capture, number }
     }
 
     /// The kernel side, for one thing at a time.
@@ -43,13 +41,13 @@ impl State {
         self.datapath.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The proxy's port.
-    pub(super) fn port(&self) -> u16 {
-        self.capture.port
+    /// What is captured, and at which ports it arrives.
+    pub(super) fn capture(&self) -> &CaptureConfig {
+        &self.capture
     }
 
-    /// Puts a generation in force: first where connections arrive, then where they are turned
-    /// (design.md, invariant 4). A connection that the old rows turn is decided by the new tables.
+    /// Puts a generation in force: first where connections arrive, then where they are turned,
+    /// then where names lead there (design.md, invariant 4). A connection that the old rows turn is decided by the new tables.
     ///
     /// # Errors
     /// The kernel did not take it; its rows are those of before.
@@ -58,6 +56,7 @@ impl State {
         self.snapshot.publish(Arc::clone(&generation.tables));
         let table = adapt::kernel_table(&generation.tables, &self.capture);
         self.datapath().publish(number, &table)?;
+        self.dns.publish(&generation.tables);
         self.number.store(number, Ordering::Relaxed);
         Ok(number)
     }
@@ -81,6 +80,7 @@ impl State {
             "handoffs": datapath.handoffs(),
             "flows": stats.active,
             "counters": counters,
+            "dns": self.dns.status(),
             "connections": {
                 "opened": stats.opened,
                 "closed": stats.closed,

@@ -1,0 +1,210 @@
+//! Names: which queries are captured, who answers them, and how the proxy resolves.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use egressd_datapath::{DnsServers, DnsSettings, DnsSockets, Heartbeat};
+use egressd_dns::{
+    Foreign, Listeners, ListenersId, Metrics, Names, NotKnown, Origin, Paths, Resolver,
+    ResolverSettings, Server, SocketKind, SystemDns, Upstream, Upstreams, Wiring, plain_socket,
+};
+use egressd_proxy::{Addresses, Resolving, SocketFactory};
+use egressd_tables::{IpFamilies, Tables};
+use tokio::runtime::Handle;
+
+use super::Failure;
+use crate::config::{Config, DnsCapture};
+
+/// Where queries go, as the configuration and the system say.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// Whose queries are captured; `None` leaves DNS alone.
+    pub(super) capture: Option<DnsServers>,
+    system: SystemDns,
+    upstreams: Vec<Upstream>,
+}
+
+impl Plan {
+    /// Reads resolv.conf and puts it together with `dns:` of the configuration.
+    pub(super) fn read(config: &Config, capture: &DnsCapture) -> Result<Self, Failure> {
+        let system = SystemDns::read(&Paths::default())
+            .map_err(Failure::machine("finding the system's DNS servers"))?;
+        let capture = match capture {
+            DnsCapture::Off => None,
+            DnsCapture::All => Some(DnsServers::All),
+            DnsCapture::Listed(servers) => Some(DnsServers::Listed(servers.clone())),
+            DnsCapture::ResolvConf => Some(DnsServers::Listed(Self::everybody(&system))),
+        };
+        Ok(Self { capture, system, upstreams: config.dns.upstreams.clone() })
+    }
+
+    /// The servers programs ask, and those a local stub asks for them: a program that speaks to the
+    /// stub without DNS is met there.
+    fn everybody(system: &SystemDns) -> Vec<IpAddr> {
+        let all = system.servers.iter().chain(&system.upstreams);
+        let mut all: Vec<IpAddr> = all.map(SocketAddr::ip).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// How the kernel side is to capture, with the DNS server at `port`.
+    pub(super) fn settings(&self, port: u16) -> Option<DnsSettings> {
+        self.capture.clone().map(|servers| DnsSettings { port, servers })
+    }
+
+    /// The servers whose queries the kernel is told to capture.
+    pub(super) fn listed(&self) -> &[IpAddr] {
+        match &self.capture {
+            Some(DnsServers::Listed(servers)) => servers,
+            Some(DnsServers::All) | None => &[],
+        }
+    }
+
+    fn upstreams(&self) -> Upstreams {
+        if self.upstreams.is_empty() {
+            return self.system.to_upstreams();
+        }
+        Upstreams::new(self.upstreams.clone(), Foreign::AskUpstreams, Vec::new())
+    }
+}
+
+/// Everything about names that runs.
+pub(super) struct Dns {
+    server: Option<Server>,
+    resolver: Resolver,
+    metrics: Arc<Metrics>,
+}
+
+impl Dns {
+    /// Starts the resolver and, where queries are captured, the server.
+    pub(super) fn start(
+        plan: &Plan,
+        factory: &Arc<SocketFactory>,
+        heartbeat: Option<Heartbeat>,
+    ) -> Result<Self, Failure> {
+        let metrics = Arc::<Metrics>::default();
+        let marked = Arc::clone(factory);
+        let sockets = Arc::new(move |kind: SocketKind, server: SocketAddr| {
+            upstream_socket(&marked, kind, server)
+        });
+        let settings = ResolverSettings {
+            timeout: plan.system.timeout,
+            attempts: plan.system.attempts,
+            ..ResolverSettings::default()
+        };
+        let resolver = Resolver::new(
+            settings,
+            &plan.upstreams(),
+            sockets.clone(),
+            None,
+            Arc::clone(&metrics),
+            Handle::current(),
+        );
+        let server = match (&plan.capture, heartbeat) {
+            (Some(_), Some(heartbeat)) => {
+                let wiring = Wiring {
+                    threads: 1,
+                    sockets,
+                    asked: Arc::new(NotKnown),
+                    heartbeat: Arc::new(move || beat(&heartbeat)),
+                    metrics: Arc::clone(&metrics),
+                    runtime: Handle::current(),
+                    tls: None,
+                };
+                let server =
+                    Server::start(wiring).map_err(Failure::machine("starting the DNS server"))?;
+                server.set_upstreams(plan.upstreams());
+                let search = plan.system.search.first().map_or("", String::as_str);
+                server.set_search(search);
+                Some(server)
+            }
+            (Some(_) | None, _) => None,
+        };
+        Ok(Self { server, resolver, metrics })
+    }
+
+    /// Serves the sockets of one network namespace; nothing where DNS is left alone.
+    pub(super) fn listen(&self, sockets: DnsSockets) -> io::Result<Option<ListenersId>> {
+        let DnsSockets { udp, tcp } = sockets;
+        let listeners = Listeners { udp: vec![udp], tcp };
+        self.server.as_ref().map(|server| server.listen(listeners)).transpose()
+    }
+
+    /// Gives the sockets of a network namespace up.
+    pub(super) fn close(&self, listeners: ListenersId) {
+        if let Some(server) = &self.server {
+            server.close(listeners);
+        }
+    }
+
+    /// Answers with the names of a generation.
+    pub(super) fn publish(&self, tables: &Arc<Tables>) {
+        if let Some(server) = &self.server {
+            let names: Arc<dyn Names> = Arc::clone(tables) as _;
+            server.publish(&names);
+        }
+    }
+
+    /// Whether queries are captured.
+    pub(super) fn is_serving(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// The resolver, for the proxy.
+    pub(super) fn resolver(&self) -> ForProxy {
+        ForProxy(self.resolver.clone())
+    }
+
+    /// What `egressd status` shows.
+    pub(super) fn status(&self) -> serde_json::Value {
+        let metrics = &self.metrics;
+        serde_json::json!({
+            "serving": self.is_serving(),
+            "requests": metrics.requests.get(),
+            "upstream_requests": metrics.upstream_requests.get(),
+            "upstream_failures": metrics.upstream_failures.get(),
+            "resolutions": metrics.resolutions.get(),
+            "resolution_failures": metrics.resolution_failures.get(),
+            "stale_answers": metrics.stale_answers.get(),
+        })
+    }
+}
+
+fn beat(heartbeat: &Heartbeat) {
+    if let Err(error) = heartbeat.beat() {
+        tracing::error!(%error, "DNS is about to be left alone");
+    }
+}
+
+/// A socket towards an upstream DNS server: marked, so that the kernel leaves it alone.
+fn upstream_socket(
+    factory: &SocketFactory,
+    kind: SocketKind,
+    server: SocketAddr,
+) -> io::Result<OwnedFd> {
+    let socket = plain_socket(kind, server)?;
+    factory.mark(&socket)?;
+    Ok(socket)
+}
+
+/// The resolver as the proxy asks for it.
+pub(super) struct ForProxy(Resolver);
+
+impl egressd_proxy::Resolver for ForProxy {
+    fn cached(&self, name: &str, families: IpFamilies) -> Option<Addresses> {
+        self.0.cached(name, families)
+    }
+
+    fn resolve<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {
+        Box::pin(async move {
+            self.0.lookup(name, families, Origin::Cluster).await.map_err(|error| {
+                egressd_proxy::ResolveError { name: name.into(), reason: error.to_string().into() }
+            })
+        })
+    }
+}
