@@ -193,7 +193,7 @@ impl Leaf {
 }
 
 /// An address with the bits behind the prefix cleared.
-fn mask(address: IpAddr, prefix: u8) -> IpAddr {
+pub(crate) fn mask(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0);

@@ -21,6 +21,7 @@ pub use tls::{
     Verification,
 };
 
+use egressd_model::resource::Key;
 use egressd_model::value::IpRange;
 
 use crate::options::IpFamilies;
@@ -66,6 +67,9 @@ pub struct Cluster {
     /// those that the name resolves to which was asked for (Host, SNI, or the service's own host).
     /// Nothing: it is not checked.
     pub verify_destination: Option<Vec<IpRange>>,
+    /// The DestinationRules that hold for it, the oldest first; several are one where they name the
+    /// same host in one namespace.
+    pub rules: Vec<Key>,
 }
 
 /// What a cluster stands for.

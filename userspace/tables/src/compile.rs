@@ -141,10 +141,11 @@ fn owners(services: &Services<'_>) -> HashMap<Arc<str>, ServiceId> {
     owners
 }
 
-/// The ranges that allocated addresses come from, if any are in use.
+/// The ranges that allocated addresses come from, if any are or were in use.
 fn vip_ranges(services: &Services<'_>, vips: &VipAllocation) -> Vec<IpRange> {
     let ranges = [vips.range_v4, vips.range_v6];
-    let used = services.all.iter().any(|service| !service.vips.is_empty());
+    // An address that was given once may still be known to somebody.
+    let used = vips.next > 1 || services.all.iter().any(|service| !service.vips.is_empty());
     if used { ranges.to_vec() } else { Vec::new() }
 }
 

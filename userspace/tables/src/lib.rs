@@ -13,6 +13,7 @@ mod chain;
 mod cluster;
 mod compile;
 mod decide;
+mod explain;
 mod gateway;
 mod host_map;
 mod listener;
@@ -36,16 +37,17 @@ pub use cluster::{
     UpstreamHttp, UpstreamTls, Verification, Warmup,
 };
 pub use decide::{Action, Decision, Flow, Original, Refusal, Sniffed};
+pub use explain::{Explanation, Passed, Stage, Step};
 pub use gateway::GatewayServer;
 pub use listener::{Bind, Conflict, ConflictReason, Listener, Sniff, VIRTUAL_OUTBOUND};
 pub use names::{NameEntry, NameTable};
 pub use options::{Answers, IpFamilies, Node, Options};
 pub use route::{
-    ALLOW_ANY, Abort, AbortStatus, BLOCK_ALL, Cors, DEFAULT_BACKOFF, DEFAULT_RETRY_ON,
+    ALLOW_ANY, Abort, AbortStatus, BLOCK_ALL, Condition, Cors, DEFAULT_BACKOFF, DEFAULT_RETRY_ON,
     DEFAULT_ROUTE, Delay, Destination, Destinations, Domains, Fault, Forward, HeaderChange,
     HeaderLookup, HeaderOps, HttpDecision, Mirror, NoHeaders, PathRedirect, PathRewrite, Pattern,
     PortRule, Redirect, RequestHead, RetryPolicy, Route, RouteAction, RouteMatch, RouteTable,
-    TextMatch, UnmatchedPreflight, VhostOrigin, VirtualHost, strip_port,
+    Subject, TextMatch, UnmatchedPreflight, VhostOrigin, VirtualHost, strip_port,
 };
 pub use rows::{KernelRows, RowsDiff};
 pub use service::{Port, Service, ServiceId};

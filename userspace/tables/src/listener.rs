@@ -68,7 +68,7 @@ impl Sniff {
 }
 
 /// A service that lost against an older one, or part of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Conflict {
     /// The service that was there before.
     pub winner: ServiceId,
@@ -79,7 +79,7 @@ pub struct Conflict {
 }
 
 /// Why something was left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConflictReason {
     /// The same destinations and names are taken.
     SameMatch,

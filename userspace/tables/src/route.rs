@@ -20,7 +20,7 @@ pub use fault::{Abort, AbortStatus, Delay, Fault};
 pub(crate) use forward::pick;
 pub use forward::{Destination, Destinations, Forward, Mirror};
 pub use headers::{HeaderChange, HeaderOps};
-pub use matcher::{Pattern, RouteMatch, TextMatch};
+pub use matcher::{Condition, Pattern, RouteMatch, Subject, TextMatch};
 pub use redirect::{PathRedirect, Redirect};
 pub use request::{HeaderLookup, NoHeaders, RequestHead, strip_port};
 pub use retry::{DEFAULT_BACKOFF, DEFAULT_RETRY_ON, RetryPolicy};

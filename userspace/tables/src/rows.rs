@@ -1,8 +1,11 @@
 //! The rows of one generation for the kernel, and what changes between two.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
-use egressd_abi::{Row, RowKey};
+use egressd_abi::{Matched, Row, RowKey};
+
+use crate::chain::mask;
 
 /// Every row of a generation, in the order of the kernel's lookups (design.md, "The kernel side").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +34,27 @@ pub struct RowsDiff {
 }
 
 impl KernelRows {
+    /// The row that the kernel finds for a destination, and in which table: the address and port,
+    /// the longest block with the port, the longest block, the port, nothing.
+    pub fn find(&self, destination: SocketAddr) -> (Matched, Row) {
+        let (ip, port) = (destination.ip().to_canonical(), destination.port());
+        if let Some(row) = self.exact.get(&RowKey::new(ip, port)) {
+            return (Matched::Exact, *row);
+        }
+        let block = self.find_block(ip, port).or_else(|| self.find_block(ip, 0));
+        match (block, self.ports.get(&port)) {
+            (Some(row), _) => (Matched::Prefix, row),
+            (None, Some(row)) => (Matched::Port, *row),
+            (None, None) => (Matched::Nothing, Row::NONE),
+        }
+    }
+
+    fn find_block(&self, ip: IpAddr, port: u16) -> Option<Row> {
+        let whole = if ip.is_ipv4() { 32 } else { 128 };
+        let row = |bits| self.prefixes.get(&(bits, RowKey::new(mask(ip, bits), port)));
+        (0..=whole).rev().find_map(row).copied()
+    }
+
     /// What turns `self` into `new`.
     pub fn diff(&self, new: &Self) -> RowsDiff {
         RowsDiff {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use egressd_model::resource::{
-    Location, MeshConfig, ProxyProtocolVersion, Resolution, Resource, ServiceEntry,
+    Key, Location, MeshConfig, ProxyProtocolVersion, Resolution, Resource, ServiceEntry,
     SimpleLoadBalancer, Subset, TunnelProtocol,
 };
 use egressd_model::value::{HostPattern, selects};
@@ -12,7 +12,7 @@ use egressd_model::value::{HostPattern, selects};
 use crate::cluster::{
     Cluster, ClusterKind, ClusterService, Discovery, LbPolicy, ProxyProtocol, Tunnel,
 };
-use crate::compile::destination_rules::{DestinationRules, Effective};
+use crate::compile::destination_rules::{DestinationRules, Effective, Merged};
 use crate::compile::endpoints::{Located, Workloads};
 use crate::compile::services::Services;
 use crate::compile::{balance, extensions, locality, outlier, pool, tls};
@@ -64,13 +64,14 @@ impl<'m> Clusters<'_, 'm> {
         into: &mut ByName,
     ) {
         let rule = self.rules.find(&service.host, &service.namespace);
+        let rules = rule.map(Merged::keys).unwrap_or_default();
         for port in &service.ports {
             if port.protocol == egressd_model::value::Protocol::Udp {
                 continue;
             }
             let resolution = resolution(port, entries).unwrap_or(service.resolution);
             let found = self.endpoints(port, resolution, entries);
-            let base = Base { service, port, resolution, entries, found: &found };
+            let base = Base { service, port, resolution, entries, found: &found, rules: &rules };
             let policy = rule.map(|rule| rule.for_port(port.number)).unwrap_or_default();
             self.insert(&base, None, policy, into);
             if resolution == Resolution::DynamicDns {
@@ -194,6 +195,7 @@ impl<'m> Clusters<'_, 'm> {
             }),
             verify_destination: (self.options.strict && base.resolution == Resolution::None)
                 .then(|| service.addresses.clone()),
+            rules: base.rules.to_vec(),
             name: Arc::clone(&name),
         };
         into.insert(name, Arc::new(cluster));
@@ -207,6 +209,7 @@ struct Base<'a, 'm> {
     resolution: Resolution,
     entries: &'a [(&'m HostPattern, &'m Resource<ServiceEntry>)],
     found: &'a [Located],
+    rules: &'a [Key],
 }
 
 impl Base<'_, '_> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use egressd_model::Model;
 use egressd_model::Spanned;
 use egressd_model::resource::{
-    ClientTlsSettings, ConnectionPool, DestinationRule, HealthCheck, LoadBalancer, MeshConfig,
+    ClientTlsSettings, ConnectionPool, DestinationRule, HealthCheck, Key, LoadBalancer, MeshConfig,
     OutlierDetection, PortTrafficPolicy, ProxyProtocol, Resource, RetryBudget, Subset,
     TrafficPolicy, Tunnel,
 };
@@ -32,6 +32,7 @@ type Hosts<'m> = HostMap<Vec<Merged<'m>>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Merged<'m> {
     oldest: &'m Resource<DestinationRule>,
+    later: Vec<&'m Resource<DestinationRule>>,
     pub(crate) policy: Option<&'m TrafficPolicy>,
     pub(crate) subsets: Vec<&'m Subset>,
 }
@@ -140,10 +141,20 @@ impl<'m> DestinationRules<'m> {
 
 impl<'m> Merged<'m> {
     fn new(rule: &'m Resource<DestinationRule>) -> Self {
-        let mut merged =
-            Self { oldest: rule, policy: None, subsets: Vec::with_capacity(rule.subsets.len()) };
-        merged.add(rule);
+        let mut merged = Self {
+            oldest: rule,
+            later: Vec::new(),
+            policy: None,
+            subsets: Vec::with_capacity(rule.subsets.len()),
+        };
+        merged.merge(rule);
         merged
+    }
+
+    /// The rules it is made of, the oldest first.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let all = std::iter::once(self.oldest).chain(self.later.iter().copied());
+        all.map(|rule| rule.meta.key()).collect()
     }
 
     /// Same selector and same `exportTo`.
@@ -153,6 +164,11 @@ impl<'m> Merged<'m> {
     }
 
     fn add(&mut self, rule: &'m Resource<DestinationRule>) {
+        self.later.push(rule);
+        self.merge(rule);
+    }
+
+    fn merge(&mut self, rule: &'m Resource<DestinationRule>) {
         if self.policy.is_none() {
             self.policy = rule.traffic_policy.as_ref().map(|policy| &policy.value);
         }

@@ -3,7 +3,7 @@
 //! Services are visited oldest first. The first one on a key makes its listener; later ones add their
 //! chains, unless an equal chain is there or the protocols cannot share a port.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::compile::vhosts::Vhosts;
 use crate::compile::virtual_services::Rules;
 use crate::host_map::lower_case;
 use crate::listener::{Bind, Conflict, ConflictReason, Listener, Sniff};
-use crate::options::IpFamilies;
+use crate::options::{Answers, IpFamilies};
 use crate::service::{Service, ServiceId};
 
 /// All listeners of captured connections under construction.
@@ -38,9 +38,14 @@ struct Entry {
     /// Who has which criteria.
     owners: HashMap<Criteria, ServiceId>,
     services: Vec<ServiceId>,
+    /// The same, for finding one.
+    members: HashSet<ServiceId>,
     conflicts: Vec<Conflict>,
+    known_conflicts: HashSet<Conflict>,
     /// Made by a Sidecar listener that names its port: nothing is added to it.
     locked: bool,
+    /// Made for real addresses of services that have virtual ones.
+    spare: bool,
 }
 
 /// What a chain asks for, in one form whatever the order.
@@ -84,6 +89,46 @@ impl Listeners {
                     for port in &view.entry.ports {
                         self.view(inputs, vhosts, view, Declared::of(port), None);
                     }
+                }
+                if inputs.context.options.answers == Answers::Ours {
+                    self.real_addresses(inputs, vhosts);
+                }
+            }
+        }
+    }
+
+    /// A service with virtual addresses is found at its real ones too, by server name or Host
+    /// (seeds.md, "Undeclared ports"); Istio lets those connections pass.
+    fn real_addresses(&mut self, inputs: &Inputs<'_, '_>, vhosts: &mut Vhosts<'_, '_>) {
+        for view in inputs.seen.views.iter().filter(|view| view.entry.addresses.is_empty()) {
+            let Some(service) = inputs.context.services.get(view.service) else { continue };
+            for port in view.entry.ports.iter().filter(|_| !service.vips.is_empty()) {
+                let port = Declared::of(port);
+                let family = port.protocol.family();
+                if !matches!(family, ProtocolFamily::Tls | ProtocolFamily::Unset) {
+                    continue;
+                }
+                let make = Make { inputs, view, service, port };
+                let mut chains = make.opaque(Bind::Wildcard, &[]);
+                chains.retain(|chain| !chain.asks_nothing());
+                if family == ProtocolFamily::Unset {
+                    let table = ChainAction::Http(vhosts.shared(port.number));
+                    chains.push(make.http(table, true));
+                }
+                if chains.is_empty() {
+                    continue;
+                }
+                let spare = || Entry { spare: true, ..Entry::new(Protocol::Unset) };
+                let key = (Bind::Wildcard, port.number);
+                let entry = self.entries.entry(key).or_insert_with(spare);
+                // Nobody may be made to wait where the server may speak first.
+                if entry.locked || !entry.spare && !entry.looks() {
+                    continue;
+                }
+                entry.share(view.service);
+                chains.retain(|chain| !entry.owners.contains_key(&Criteria::of(chain)));
+                for chain in chains {
+                    entry.merge(chain, view.service);
                 }
             }
         }
@@ -191,8 +236,11 @@ impl Entry {
             chains: Vec::new(),
             owners: HashMap::new(),
             services: Vec::new(),
+            members: HashSet::new(),
             conflicts: Vec::new(),
+            known_conflicts: HashSet::new(),
             locked: false,
+            spare: false,
         }
     }
 
@@ -216,8 +264,14 @@ impl Entry {
         }
     }
 
+    /// Whether it looks at the first bytes.
+    fn looks(&self) -> bool {
+        let named = |chain: &Arc<Chain>| !chain.server_names.is_empty() || chain.expected.is_some();
+        self.chains.iter().any(|chain| chain.http_only || named(chain))
+    }
+
     fn share(&mut self, service: ServiceId) {
-        if !self.locked && !self.services.contains(&service) {
+        if !self.locked && self.members.insert(service) {
             self.services.push(service);
         }
     }
@@ -228,7 +282,7 @@ impl Entry {
     }
 
     fn conflict(&mut self, conflict: Conflict) {
-        if conflict.winner != conflict.loser && !self.conflicts.contains(&conflict) {
+        if conflict.winner != conflict.loser && self.known_conflicts.insert(conflict) {
             self.conflicts.push(conflict);
         }
     }
@@ -266,13 +320,16 @@ impl Entry {
             }
         }
         let http = self.chains.iter().any(|chain| chain.http_only);
-        let named = |chain: &Arc<Chain>| !chain.server_names.is_empty() || chain.expected.is_some();
-        let tls = http || self.chains.iter().any(named);
+        let tls = self.looks();
+        let timeout = match self.spare {
+            true => timeout.or(Some(SPARE_WAIT)),
+            false => timeout.filter(|_| http),
+        };
         Listener {
             name: Arc::from(format!("{}_{port}", name_of(bind, v6_only))),
             bind,
             port,
-            sniff: Sniff { tls, http, timeout: timeout.filter(|_| http) },
+            sniff: Sniff { tls, http, timeout },
             default_chain: default_chain.unwrap_or_else(|| Arc::clone(&policy.chain)),
             chains: self.chains,
             services: self.services,
@@ -407,3 +464,8 @@ fn name_of(bind: Bind, v6_only: bool) -> String {
         Bind::Wildcard => "0.0.0.0".to_owned(),
     }
 }
+
+/// How long a connection may be silent on a port whose services all have virtual addresses: what is
+/// dialled there elsewhere is nobody's, and its server may speak first. A ClientHello follows the
+/// connect() at once.
+const SPARE_WAIT: Duration = Duration::from_secs(1);

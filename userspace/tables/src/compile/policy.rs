@@ -205,6 +205,7 @@ pub(crate) fn clusters(mesh: &MeshConfig, node: &Node, mode: MeshPolicyMode, int
         tunnel: None,
         proxy_protocol: None,
         verify_destination: None,
+        rules: Vec::new(),
     };
     let original = Discovery::OriginalDst { port: None };
     let mut all = vec![

@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use egressd_abi::OnDown;
 use egressd_model::Model;
-use egressd_model::resource::{MeshConfig, Resource, ServiceEntry};
+use egressd_model::resource::{MeshConfig, OnProxyDown, Resource, ServiceEntry};
 use egressd_model::value::{HostPattern, IpRange};
 
 use crate::compile::scope::Egress;
 use crate::options::{Node, Options};
 use crate::service::{Port, Service, ServiceId};
 use crate::vip::VipAllocation;
-
-/// The annotation that says what happens to a service's connections when the proxy is down.
-const ON_DOWN: &str = "egressd.io/on-proxy-down";
 
 /// All services that some egress listener sees.
 pub(crate) struct Services<'m> {
@@ -194,10 +191,10 @@ fn service(
 }
 
 fn on_down(entry: &Resource<ServiceEntry>) -> OnDown {
-    match entry.meta.annotations.get(ON_DOWN).map(String::as_str) {
-        Some("reject") => OnDown::Reject,
-        Some("passthrough") => OnDown::Passthrough,
-        Some(_) | None => OnDown::Default,
+    match entry.meta.on_proxy_down() {
+        Some(OnProxyDown::Reject) => OnDown::Reject,
+        Some(OnProxyDown::Passthrough) => OnDown::Passthrough,
+        None => OnDown::Default,
     }
 }
 

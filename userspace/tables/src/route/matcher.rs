@@ -33,29 +33,28 @@ pub struct RouteMatch {
 impl RouteMatch {
     /// Whether the request fulfils all conditions.
     pub fn matches(&self, head: &RequestHead<'_>) -> bool {
-        let path = |condition: &TextMatch| match self.ignore_path_case {
-            true => condition.matches_ignoring_case(head.path_only()),
-            false => condition.matches(head.path_only()),
-        };
-        let holds = |condition: &Option<TextMatch>, text: &str| {
-            condition.as_ref().is_none_or(|condition| condition.matches(text))
-        };
-        self.path.as_ref().is_none_or(path)
-            && holds(&self.method, head.method)
-            && holds(&self.authority, head.authority)
-            && holds(&self.scheme, head.scheme)
-            && self.headers.iter().all(|(name, condition)| {
-                header(head, name).is_some_and(|value| condition.matches(&value))
-            })
-            && self.without_headers.iter().all(|(name, condition)| match condition {
-                TextMatch::Present => header(head, name).is_none(),
-                TextMatch::Exact(_) | TextMatch::Prefix(_) | TextMatch::Regex(_) => {
-                    !condition.matches(&header(head, name).unwrap_or_default())
-                }
-            })
-            && self.query.iter().all(|(name, condition)| {
-                head.query_parameter(name).is_some_and(|value| condition.matches(value))
-            })
+        self.conditions().all(|condition| condition.holds(head))
+    }
+
+    /// Every condition; none for a block that matches every request.
+    pub fn conditions<'a>(&'a self) -> impl Iterator<Item = Condition<'a>> {
+        let path = Subject::Path { ignore_case: self.ignore_path_case };
+        let single = [
+            (path, &self.path),
+            (Subject::Method, &self.method),
+            (Subject::Authority, &self.authority),
+            (Subject::Scheme, &self.scheme),
+        ];
+        let single =
+            single.into_iter().filter_map(|(subject, test)| Some((subject, test.as_ref()?)));
+        let header = |(name, test): &'a Named| (Subject::Header(name), test);
+        let without = |(name, test): &'a Named| (Subject::NoHeader(name), test);
+        let query = |(name, test): &'a Named| (Subject::Query(name), test);
+        single
+            .chain(self.headers.iter().map(header))
+            .chain(self.without_headers.iter().map(without))
+            .chain(self.query.iter().map(query))
+            .map(|(subject, test)| Condition { subject, test })
     }
 
     /// Whether it matches whatever comes, so that rules behind it are out of reach: path prefix `/`
@@ -73,6 +72,79 @@ impl RouteMatch {
             && self.headers.is_empty()
             && self.without_headers.is_empty()
             && self.query.is_empty()
+    }
+}
+
+/// A condition on what has a name.
+type Named = (Arc<str>, TextMatch);
+
+/// One condition of a match block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Condition<'a> {
+    /// What is looked at.
+    pub subject: Subject<'a>,
+    /// What it must be, or must not be for [`Subject::NoHeader`].
+    pub test: &'a TextMatch,
+}
+
+/// What a condition looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// The path without its query.
+    Path {
+        /// Whether exact and prefix tests ignore case.
+        ignore_case: bool,
+    },
+    /// The method.
+    Method,
+    /// The authority as sent, with its port.
+    Authority,
+    /// The scheme.
+    Scheme,
+    /// The header of this name.
+    Header(&'a str),
+    /// The header of this name, which must not pass the test; a missing one counts as empty.
+    NoHeader(&'a str),
+    /// The query parameter of this name.
+    Query(&'a str),
+}
+
+impl Condition<'_> {
+    /// Whether the request fulfils it.
+    pub fn holds(&self, head: &RequestHead<'_>) -> bool {
+        let test = self.test;
+        match self.subject {
+            Subject::Path { ignore_case: true } => test.matches_ignoring_case(head.path_only()),
+            Subject::Path { ignore_case: false } => test.matches(head.path_only()),
+            Subject::Method => test.matches(head.method),
+            Subject::Authority => test.matches(head.authority),
+            Subject::Scheme => test.matches(head.scheme),
+            Subject::Header(name) => header(head, name).is_some_and(|value| test.matches(&value)),
+            Subject::NoHeader(name) => match test {
+                TextMatch::Present => header(head, name).is_none(),
+                TextMatch::Exact(_) | TextMatch::Prefix(_) | TextMatch::Regex(_) => {
+                    !test.matches(&header(head, name).unwrap_or_default())
+                }
+            },
+            Subject::Query(name) => {
+                head.query_parameter(name).is_some_and(|value| test.matches(value))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Condition<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.subject {
+            Subject::Path { ignore_case: true } => write!(f, "path {} in any case", self.test),
+            Subject::Path { ignore_case: false } => write!(f, "path {}", self.test),
+            Subject::Method => write!(f, "method {}", self.test),
+            Subject::Authority => write!(f, "authority {}", self.test),
+            Subject::Scheme => write!(f, "scheme {}", self.test),
+            Subject::Header(name) => write!(f, "header {name} {}", self.test),
+            Subject::NoHeader(name) => write!(f, "header {name} not {}", self.test),
+            Subject::Query(name) => write!(f, "query parameter {name} {}", self.test),
+        }
     }
 }
 

@@ -16,7 +16,8 @@ impl VipAllocation {
     /// gone host had is given out again only once every offset has been used.
     pub fn allocate(&self, requests: &[VipRequest]) -> (Self, Vec<VipExhausted>) {
         let written = requests.iter().flat_map(|request| &request.written).copied();
-        let mut pool = Pool { ranges: self, taken: written.collect(), next: self.next.max(1) };
+        let mut pool =
+            Pool { ranges: self, taken: written.collect(), next: self.next.max(1), empty: false };
         let mut given: BTreeMap<_, BTreeMap<Arc<str>, Vip>> = BTreeMap::new();
         let mut waiting = Vec::new();
         for request in requests {
@@ -55,6 +56,8 @@ struct Pool<'a> {
     ranges: &'a VipAllocation,
     taken: BTreeSet<IpAddr>,
     next: u32,
+    /// Every offset has been tried.
+    empty: bool,
 }
 
 impl Pool<'_> {
@@ -76,7 +79,7 @@ impl Pool<'_> {
 
     /// The next free pair. Begins anew from the first offset when the last one is used.
     fn draw(&mut self) -> Option<Vip> {
-        let last = self.last();
+        let last = if self.empty { 0 } else { self.last() };
         for _ in 0..last {
             if self.next > last {
                 self.next = 1;
@@ -87,6 +90,7 @@ impl Pool<'_> {
                 return Some(vip);
             }
         }
+        self.empty = true;
         None
     }
 
