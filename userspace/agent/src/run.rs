@@ -48,8 +48,10 @@ impl Failure {
 
     fn exit(&self) -> Exit {
         match self {
+            Self::Load(LoadError::State(_)) | Self::Datapath(_) | Self::Machine { .. } => {
+                Exit::Impossible
+            }
             Self::Config(_) | Self::Load(_) => Exit::Wrong,
-            Self::Datapath(_) | Self::Machine { .. } => Exit::Impossible,
         }
     }
 }

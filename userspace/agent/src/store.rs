@@ -4,13 +4,17 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
+use egressd_dns::{VipState, VipStateError};
 use egressd_model::{
     Diagnostic, Model, ParsedFile, Severity, parse_mesh_config, resource::MeshConfig,
     value::Locality,
 };
-use egressd_tables::{IpFamilies, Node, Options, Tables, VipAllocation, requests};
+use egressd_tables::{
+    DEFAULT_V4, DEFAULT_V6, IpFamilies, Node, Options, Tables, VipAllocation, requests,
+};
 
 use crate::{
     config::Config,
@@ -28,6 +32,9 @@ pub(crate) enum LoadError {
     /// Something is rejected; every finding is here.
     #[error("{} of the findings are errors", errors(.0))]
     Rejected(Vec<Diagnostic>),
+    /// The virtual addresses given out cannot be kept.
+    #[error(transparent)]
+    State(#[from] VipStateError),
 }
 
 /// One compiled configuration, and what was found on the way to it.
@@ -49,8 +56,8 @@ pub(crate) struct Store {
     options: Options,
     mesh: MeshConfig,
     findings: Vec<Diagnostic>,
-    vips: VipAllocation,
-    allocates: bool,
+    /// `None` where hosts get no virtual addresses.
+    vips: Option<VipState>,
     files: BTreeMap<PathBuf, ParsedFile>,
 }
 
@@ -76,9 +83,12 @@ impl Store {
         let paths = config.resources.clone();
         let dns = DnsSwitches::of(&config.dns, &mesh);
         let options = Options { dns_capture: dns.capture, strict: config.strict, ..options };
-        let (vips, allocates) = (VipAllocation::default(), dns.capture && dns.allocate_vips);
+        let vips = match dns.capture && dns.allocate_vips {
+            true => Some(open_vips(&config.state_directory)?),
+            false => None,
+        };
         let files = BTreeMap::new();
-        Ok(Self { paths, node, options, mesh, findings, vips, allocates, files })
+        Ok(Self { paths, node, options, mesh, findings, vips, files })
     }
 
     /// Reads every file and compiles what they say.
@@ -121,17 +131,24 @@ impl Store {
 
     fn compile(&mut self) -> Result<Generation, LoadError> {
         let model = Model::assemble(self.files.values()).map_err(LoadError::Rejected)?;
-        if self.allocates {
-            let (vips, exhausted) = self.vips.allocate(&requests(&model));
-            for error in exhausted {
-                tracing::error!(%error, "the host resolves upstream instead");
-            }
-            self.vips = vips;
-        }
-        let tables = Tables::compile(&model, &self.mesh, &self.node, &self.options, &self.vips);
+        let vips = self.allocate(&model);
+        let tables = Tables::compile(&model, &self.mesh, &self.node, &self.options, &vips);
         let files = self.files.values().flat_map(ParsedFile::diagnostics);
         let findings = self.findings.iter().chain(files).cloned().collect();
         Ok(Generation { model: Arc::new(model), tables: Arc::new(tables), findings })
+    }
+
+    /// Gives virtual addresses to the hosts that need them; none where nobody would learn them.
+    fn allocate(&mut self, model: &Model) -> VipAllocation {
+        let Some(vips) = &mut self.vips else { return VipAllocation::default() };
+        let allocated = vips.allocate(&requests(model), SystemTime::now());
+        for error in &allocated.exhausted {
+            tracing::error!(%error, "the host resolves upstream instead");
+        }
+        if let Err(error) = &allocated.saved {
+            tracing::error!(%error, "virtual addresses hold until the daemon ends");
+        }
+        allocated.allocation
     }
 
     /// Whether queries for names are captured and answered.
@@ -148,6 +165,14 @@ impl Store {
     pub(crate) fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
+}
+
+fn open_vips(directory: &Path) -> Result<VipState, LoadError> {
+    let (vips, set_aside) = VipState::open(directory, DEFAULT_V4, DEFAULT_V6)?;
+    if let Some(set_aside) = set_aside {
+        tracing::error!(%set_aside, "the state of virtual addresses");
+    }
+    Ok(vips)
 }
 
 fn parse(path: &Path, text: &str) -> (PathBuf, ParsedFile) {
