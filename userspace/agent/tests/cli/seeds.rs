@@ -2,8 +2,6 @@
 //!
 //! `UPDATE_EXPECT=1` writes what is found into `expected.jsonl`; the differences are then to be read.
 
-mod support;
-
 use std::{
     collections::BTreeSet,
     fs,
@@ -11,7 +9,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{egressd, root};
+
+use crate::support::{egressd, root};
 
 #[test]
 fn every_case_has_its_verdicts_and_findings() {

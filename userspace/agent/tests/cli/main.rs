@@ -1,0 +1,7 @@
+//! The commands that need no daemon, as they are typed.
+
+#![expect(clippy::unwrap_used, reason = "a test whose surroundings are not as expected must fail")]
+
+mod check;
+mod seeds;
+mod support;

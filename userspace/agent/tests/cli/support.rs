@@ -1,0 +1,61 @@
+//! Running the program, and finding what the tests need.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// What a run of the program gave.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs `egressd` with nothing on its standard input.
+pub(crate) fn egressd(args: &[&str]) -> Run {
+    run(command().args(args))
+}
+
+/// Runs `egressd` in a folder, so that paths in its output are short and the same everywhere.
+pub(crate) fn egressd_in(folder: &Path, args: &[&str]) -> Run {
+    run(command().current_dir(folder).args(args))
+}
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egressd"));
+    command.stdin(Stdio::null()).env_remove("COLUMNS").env_remove("RUST_LOG");
+    command
+}
+
+fn run(command: &mut Command) -> Run {
+    let output = command.output().unwrap();
+    Run {
+        status: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The conformance data, or nothing with a word about it.
+pub(crate) fn conformance() -> Option<PathBuf> {
+    let folder = std::env::var_os("EGRESSD_CONFORMANCE")
+        .map_or_else(|| root().join("../shared/conformance"), PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    let required =
+        std::env::var_os("EGRESSD_REQUIRE_CONFORMANCE").is_some_and(|value| value == "1");
+    assert!(!required, "no conformance data in {}", folder.display());
+    println!(
+        "SKIPPED: no conformance data in {}; set EGRESSD_CONFORMANCE to its folder",
+        folder.display()
+    );
+    None
+}
