@@ -1,20 +1,53 @@
 //! The decision about one query, and the answer if it is ours to give (semantics.md §2, "Resolver
 //! behaviour").
 
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
 use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
 
 use crate::{
     names::{Found, Names, Snapshot},
-    wire::{self, Fault, Owner, Query, Reply, code},
+    socket::SocketKind,
+    wire::{self, Fault, Malformed, Owner, Query, Reply, code},
 };
 
-/// What becomes of a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+/// What becomes of a packet.
+#[expect(clippy::large_enum_variant, reason = "a box would cost every query an allocation")]
+pub(crate) enum Verdict<'a> {
+    /// It is no query, and nobody is answered.
+    Dropped,
+    /// It is a query that cannot be read; the buffer says so.
+    Malformed,
     /// The answer is in the buffer.
     Answered,
     /// It is asked upstream as it came.
-    Forward,
+    Forward(Query<'a>),
+}
+
+/// What the server makes of a packet by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Nothing: it is no query.
+    Dropped,
+    /// This reply.
+    Reply(Vec<u8>),
+    /// It asks upstream.
+    Forwarded,
+}
+
+/// What the server makes of a packet that came by `kind`, for tools and fuzzing: no sockets, and the
+/// very decision of the running server.
+pub fn respond(packet: &[u8], names: Arc<dyn Names>, search: &str, kind: SocketKind) -> Response {
+    let snapshot = Snapshot { names: Some(names), search: search.into() };
+    let mut out = Vec::new();
+    match Answerer::new().respond(packet, &snapshot, kind, &mut out) {
+        Verdict::Dropped => Response::Dropped,
+        Verdict::Malformed | Verdict::Answered => Response::Reply(out),
+        Verdict::Forward(_) => Response::Forwarded,
+    }
 }
 
 /// Answers queries from a name table. One for each thread.
@@ -29,27 +62,58 @@ impl Answerer {
         Self { random: SmallRng::from_rng(&mut rand::rng()), order: Vec::new() }
     }
 
-    /// Decides about a query; writes the answer, of at most `limit` bytes, into `out`.
-    pub(crate) fn answer(
+    /// Decides about a packet; writes what is to be replied into `out`.
+    pub(crate) fn respond<'a>(
+        &mut self,
+        packet: &'a [u8],
+        snapshot: &Snapshot,
+        kind: SocketKind,
+        out: &mut Vec<u8>,
+    ) -> Verdict<'a> {
+        let query = match Query::parse(packet) {
+            Ok(query) => query,
+            Err(Malformed::NotAQuery) => return Verdict::Dropped,
+            Err(Malformed::NoQuestion) => {
+                wire::fail_header(out, packet, Fault::ServFail);
+                return Verdict::Malformed;
+            }
+            Err(Malformed::Unreadable) => {
+                wire::fail_header(out, packet, Fault::FormErr);
+                return Verdict::Malformed;
+            }
+        };
+        let limit = match kind {
+            SocketKind::Udp => query.udp_limit().min(MAX_DATAGRAM),
+            SocketKind::Tcp => wire::STREAM,
+        };
+        if self.answer(&query, snapshot, limit, out) {
+            Verdict::Answered
+        } else {
+            Verdict::Forward(query)
+        }
+    }
+
+    /// Writes the answer, of at most `limit` bytes, if it is ours to give; says whether it is.
+    fn answer(
         &mut self,
         query: &Query<'_>,
         snapshot: &Snapshot,
         limit: usize,
         out: &mut Vec<u8>,
-    ) -> Verdict {
+    ) -> bool {
         let Some(names) = &snapshot.names else {
             wire::fail(out, query, Fault::ServFail);
-            return Verdict::Answered;
+            return true;
         };
         let is_address = matches!(query.record_type(), code::A | code::AAAA);
         if !is_address || query.class() != code::IN || !query.is_standard() {
-            return Verdict::Forward;
+            return false;
         }
-        let Some(name) = query.name() else { return Verdict::Forward };
-        let Some(way) = find(&**names, name, &snapshot.search) else { return Verdict::Forward };
+        let Some(name) = query.name() else { return false };
+        let Some(way) = find(&**names, name, &snapshot.search) else { return false };
         if query.edns().is_some_and(|edns| edns.version > 0) {
             wire::fail(out, query, Fault::BadVersion);
-            return Verdict::Answered;
+            return true;
         }
         let reply = Reply::begin(out, query, limit);
         match way {
@@ -58,7 +122,7 @@ impl Answerer {
                 self.write_alias(reply, owner(query, name), query, &found, name, &snapshot.search)
             }
         }
-        Verdict::Answered
+        true
     }
 
     /// A name found by way of the search domain: an alias to it and its addresses in one answer, so
@@ -85,10 +149,10 @@ impl Answerer {
     fn write(&mut self, reply: Reply<'_>, owner: Owner<'_>, query: &Query<'_>, found: &Found<'_>) {
         match query.record_type() {
             code::A => self.write_addresses(reply, owner, found.v4.len(), |at| {
-                found.v4.get(at).map(std::net::Ipv4Addr::octets)
+                found.v4.get(at).map(Ipv4Addr::octets)
             }),
             _ => self.write_addresses(reply, owner, found.v6.len(), |at| {
-                found.v6.get(at).map(std::net::Ipv6Addr::octets)
+                found.v6.get(at).map(Ipv6Addr::octets)
             }),
         }
     }
@@ -163,3 +227,6 @@ fn has_family(found: &Found<'_>, record_type: u16) -> bool {
 fn owner<'a>(query: &Query<'_>, name: &'a str) -> Owner<'a> {
     if query.is_lower_case() { Reply::question_name() } else { Owner::Text(name) }
 }
+
+/// The largest datagram of IPv4.
+const MAX_DATAGRAM: usize = 65_507;

@@ -1,7 +1,9 @@
 //! Asking upstream what is not ours to answer, and relaying what comes back unchanged.
 
 mod datagrams;
+mod pool;
 mod probe;
+mod relay;
 mod streams;
 
 use std::time::Duration;

@@ -22,6 +22,7 @@ mod upstream;
 mod wire;
 
 pub use self::{
+    answer::{Response, respond},
     metrics::{BOUNDS, Counter, Histogram, Metrics},
     names::{Found, Names},
     resolv_conf::{Paths, SystemDns, SystemDnsError},

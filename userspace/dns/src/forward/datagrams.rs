@@ -7,21 +7,21 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
-    io,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
     time::Instant,
 };
 
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::epoll::Epoll;
 
 use crate::{
-    forward::{PATIENCE, is_helpless, probe},
-    server::{
-        Shared,
-        datagram::{Ends, send_one},
+    forward::{
+        PATIENCE, is_helpless,
+        pool::{Place, Pool, PoolError, Received},
+        probe,
+        relay::Client,
     },
-    socket::SocketKind,
+    server::{Shared, datagram::Ends},
     upstream::{Transport, Upstream, Upstreams},
     wire::{self, Fault, Query},
 };
@@ -29,72 +29,34 @@ use crate::{
 /// Questions on their way, of one thread.
 pub(crate) struct Datagrams {
     shared: Arc<Shared>,
-    epoll: Arc<Epoll>,
-    /// By the token that epoll reports.
-    sockets: HashMap<u64, Asking>,
-    /// Tokens by server.
-    by_server: HashMap<SocketAddr, Vec<u64>>,
+    pool: Pool,
     waiting: HashMap<u64, Waiting>,
     /// In order of time, because every attempt has the same limit. Attempts that are over are
     /// skipped.
     deadlines: VecDeque<(Instant, Attempt)>,
-    /// How many questions of one kind are with a local server: a loop piles them up.
-    piles: HashMap<(SocketAddr, u64), usize>,
-    hasher: RandomState,
-    next: u64,
-    buffer: Vec<u8>,
+    piles: Piles,
+    last_ticket: u64,
     last_probe: Option<(Instant, Arc<Upstreams>)>,
-}
-
-/// Who wants the reply.
-pub(crate) enum Requester {
-    /// An application.
-    Client {
-        /// The socket its query came by.
-        socket: Arc<UdpSocket>,
-        /// Where it came from and went to.
-        ends: Ends,
-    },
-    /// We ourselves, to learn whether an upstream leads back to us.
-    Probe {
-        /// The upstreams.
-        upstreams: Arc<Upstreams>,
-        /// Which one of them.
-        place: usize,
-    },
-}
-
-/// A socket with questions on their way to one server.
-struct Asking {
-    socket: UdpSocket,
-    server: SocketAddr,
-    /// Tickets by the id on the wire.
-    tickets: HashMap<u16, u64>,
 }
 
 /// A question that has no reply yet.
 struct Waiting {
-    /// The query as it came.
-    query: Vec<u8>,
-    /// The largest reply that its client can take.
-    limit: usize,
     requester: Requester,
-    since: Instant,
     /// Servers not asked yet, the next one last.
     rest: Vec<Upstream>,
     /// What a server said that could not help.
     fallback: Option<Vec<u8>>,
     at: Option<Place>,
+    pile: Option<Pile>,
     attempts: u32,
 }
 
-/// Where a question is.
-#[derive(Clone, Copy)]
-struct Place {
-    token: u64,
-    id: u16,
-    server: SocketAddr,
-    pile: Option<u64>,
+/// Who wants the reply.
+enum Requester {
+    /// An application.
+    Client(Client),
+    /// We ourselves, to learn whether the upstream at a place leads back to us.
+    Probe(Arc<Upstreams>, usize, Vec<u8>),
 }
 
 /// One attempt of one question.
@@ -104,29 +66,15 @@ struct Attempt {
     number: u32,
 }
 
-/// How a question ended.
-enum End {
-    /// With a reply to be relayed.
-    Reply(Vec<u8>),
-    /// With servers left that are spoken to over connections.
-    Streams,
-    /// Without anything.
-    Nothing,
-}
-
 impl Datagrams {
     pub(crate) fn new(shared: Arc<Shared>, epoll: Arc<Epoll>) -> Self {
         Self {
+            pool: Pool::new(Arc::clone(&shared.sockets), epoll),
             shared,
-            epoll,
-            sockets: HashMap::new(),
-            by_server: HashMap::new(),
             waiting: HashMap::new(),
             deadlines: VecDeque::new(),
-            piles: HashMap::new(),
-            hasher: RandomState::new(),
-            next: FIRST_TOKEN,
-            buffer: vec![0; wire::STREAM],
+            piles: Piles::default(),
+            last_ticket: 0,
             last_probe: None,
         }
     }
@@ -140,25 +88,22 @@ impl Datagrams {
         socket: &Arc<UdpSocket>,
         ends: Ends,
     ) -> Result<(), Fault> {
-        let shared = Arc::clone(&self.shared);
-        let mut rest = shared.servers_for(query, asked)?;
+        let mut rest = self.shared.servers_for(query, asked)?;
         rest.reverse();
         if self.waiting.len() >= MAX_WAITING {
-            shared.metrics.upstream_refused.increment();
-            shared.metrics.upstream_failures.increment();
+            self.shared.metrics.upstream_refused.increment();
+            self.shared.metrics.upstream_failures.increment();
             return Err(Fault::ServFail);
         }
-        let waiting = Waiting {
+        self.shared.metrics.upstream_requests.increment();
+        let client = Client {
+            socket: Arc::clone(socket),
+            ends,
             query: query.packet().to_vec(),
             limit: query.udp_limit(),
-            requester: Requester::Client { socket: Arc::clone(socket), ends },
             since: Instant::now(),
-            rest,
-            fallback: None,
-            at: None,
-            attempts: 0,
         };
-        self.begin(waiting);
+        self.begin(Requester::Client(client), rest);
         Ok(())
     }
 
@@ -174,57 +119,40 @@ impl Datagrams {
         }
         self.last_probe = Some((now, Arc::clone(&upstreams)));
         for (place, upstream) in upstreams.local() {
-            if upstream.transport != Transport::Plain {
-                continue;
+            if upstream.transport == Transport::Plain {
+                let query = probe::query(&upstreams, place);
+                let requester = Requester::Probe(Arc::clone(&upstreams), place, query);
+                self.begin(requester, vec![upstream.clone()]);
             }
-            self.begin(Waiting {
-                query: probe::query(&upstreams, place),
-                limit: wire::PLAIN_UDP,
-                requester: Requester::Probe { upstreams: Arc::clone(&upstreams), place },
-                since: now,
-                rest: vec![upstream.clone()],
-                fallback: None,
-                at: None,
-                attempts: 0,
-            });
         }
     }
 
     /// Whether a token of epoll is one of ours.
     pub(crate) fn owns(token: u64) -> bool {
-        token >= FIRST_TOKEN
+        Pool::owns(token)
     }
 
     /// Reads what has come for a socket.
     pub(crate) fn readable(&mut self, token: u64) {
         for _ in 0..MAX_READS {
-            let Some(asking) = self.sockets.get(&token) else { return };
-            match asking.socket.recv(&mut self.buffer) {
-                Ok(length) => {
-                    let reply = self.buffer.get(..length).unwrap_or_default();
-                    let ticket = wire::id(reply).and_then(|id| asking.tickets.get(&id).copied());
-                    let genuine = ticket.filter(|ticket| {
-                        let waiting = self.waiting.get(ticket);
-                        waiting.is_some_and(|waiting| wire::answers(reply, &waiting.query))
-                    });
-                    if let Some(ticket) = genuine {
-                        self.shared.health.spoke(asking.server);
+            match self.pool.receive(token) {
+                Received::Reply(ticket, reply) => {
+                    let waiting = self.waiting.get(&ticket);
+                    let query = waiting.map_or(&[][..], |waiting| waiting.requester.query());
+                    if wire::answers(reply, query) {
                         let reply = reply.to_vec();
                         self.replied(ticket, reply);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let server = asking.server;
-                    tracing::debug!(%server, %error, "a DNS upstream cannot be reached");
-                    let tickets: Vec<u64> = asking.tickets.values().copied().collect();
+                Received::Stray => {}
+                Received::Broken(server, tickets) => {
                     self.shared.health.silent(server);
                     for ticket in tickets {
                         self.next_server(ticket);
                     }
                     return;
                 }
+                Received::Nothing => return,
             }
         }
     }
@@ -242,15 +170,8 @@ impl Datagrams {
 
     /// Gives up on servers that have not answered in time.
     pub(crate) fn expire(&mut self, now: Instant) {
-        while let Some((deadline, attempt)) = self.deadlines.front().copied() {
-            if !self.is_current(attempt) {
-                self.deadlines.pop_front();
-                continue;
-            }
-            if deadline > now {
-                return;
-            }
-            self.deadlines.pop_front();
+        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            let Some((_, attempt)) = self.deadlines.pop_front() else { return };
             if let Some(place) = self.waiting.get(&attempt.ticket).and_then(|waiting| waiting.at) {
                 tracing::debug!(server = %place.server, "a DNS upstream did not answer in time");
                 self.shared.health.silent(place.server);
@@ -264,281 +185,176 @@ impl Datagrams {
         waiting.is_some_and(|waiting| waiting.attempts == attempt.number)
     }
 
-    fn begin(&mut self, waiting: Waiting) {
-        if matches!(waiting.requester, Requester::Client { .. }) {
-            self.shared.metrics.upstream_requests.increment();
-        }
-        let ticket = self.number();
+    fn begin(&mut self, requester: Requester, rest: Vec<Upstream>) {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let waiting =
+            Waiting { requester, rest, fallback: None, at: None, pile: None, attempts: 0 };
         self.waiting.insert(ticket, waiting);
         self.next_server(ticket);
     }
 
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
     fn replied(&mut self, ticket: u64, reply: Vec<u8>) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        if let Some(place) = waiting.at {
+            self.shared.health.spoke(place.server);
+        }
         // Larger than the client can take: as good as no answer (conformance: `giant.`).
-        if reply.len() > waiting.limit {
+        if reply.len() > waiting.requester.limit() {
             self.next_server(ticket);
         } else if is_helpless(&reply) && !waiting.rest.is_empty() {
             waiting.fallback = Some(reply);
             self.next_server(ticket);
         } else {
-            self.finish(ticket, End::Reply(reply));
+            self.finish(ticket, Some(reply));
         }
     }
 
     /// Asks the next server that can be asked; ends the question if there is none.
     fn next_server(&mut self, ticket: u64) {
-        self.release(ticket);
         loop {
+            self.release(ticket);
             let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
             let Some(upstream) = waiting.rest.pop() else {
-                let end = waiting.fallback.take().map_or(End::Nothing, End::Reply);
-                return self.finish(ticket, end);
+                let fallback = waiting.fallback.take();
+                return self.finish(ticket, fallback);
             };
             if upstream.transport != Transport::Plain {
                 waiting.rest.push(upstream);
-                return self.finish(ticket, End::Streams);
+                return self.hand_over(ticket);
             }
             waiting.attempts += 1;
             let attempt = Attempt { ticket, number: waiting.attempts };
-            match self.send(ticket, upstream.address) {
+            let server = upstream.address;
+            match self.send(ticket, server) {
                 Ok(()) => {
                     self.deadlines.push_back((Instant::now() + PATIENCE, attempt));
                     return;
                 }
                 Err(error) => {
-                    let server = upstream.address;
+                    let is_full = matches!(error, PoolError::Full);
+                    self.shared.metrics.upstream_refused.add(u64::from(is_full));
                     tracing::debug!(%server, %error, "a DNS upstream cannot be asked");
                 }
             }
         }
     }
 
-    fn send(&mut self, ticket: u64, server: SocketAddr) -> io::Result<()> {
-        let pile = self.pile_up(ticket, server)?;
-        let token = match self.socket_for(server) {
-            Ok(token) => token,
-            Err(error) => {
-                self.pile_down(server, pile);
-                return Err(error);
+    /// What this leaves behind when it fails is released before the next attempt.
+    fn send(&mut self, ticket: u64, server: SocketAddr) -> Result<(), PoolError> {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return Ok(()) };
+        if self.shared.upstreams.load().is_local(server) {
+            let pile = self.piles.add(server, waiting.requester.query());
+            waiting.pile = pile;
+            if pile.is_none() {
+                self.shared.metrics.upstream_loops.increment();
+                return Err(PoolError::Loop);
             }
-        };
-        let id = self.free_id(token);
-        let place = Place { token, id, server, pile };
-        let (Some(asking), Some(waiting)) =
-            (self.sockets.get_mut(&token), self.waiting.get_mut(&ticket))
-        else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        asking.tickets.insert(id, ticket);
+        }
+        let place = self.pool.place(ticket, server)?;
         waiting.at = Some(place);
-        let theirs = wire::id(&waiting.query).unwrap_or_default();
-        wire::set_id(&mut waiting.query, id);
-        let sent = asking.socket.send(&waiting.query);
-        wire::set_id(&mut waiting.query, theirs);
-        if let Err(error) = sent {
-            self.release(ticket);
-            return Err(error);
-        }
-        Ok(())
+        let query = waiting.requester.query_mut();
+        let theirs = wire::id(query).unwrap_or_default();
+        wire::set_id(query, place.id);
+        let sent = self.pool.send(&place, query);
+        wire::set_id(query, theirs);
+        Ok(sent?)
     }
 
-    /// A socket for one more question: a fresh one, and so a fresh source port, unless there are too
-    /// many; then one of this server's at random.
-    fn socket_for(&mut self, server: SocketAddr) -> io::Result<u64> {
-        let tokens = self.by_server.get(&server).map(Vec::as_slice).unwrap_or_default();
-        let asking = tokens.iter().filter_map(|token| self.sockets.get(token));
-        let questions: usize = asking.map(|asking| asking.tickets.len()).sum();
-        if questions >= MAX_WAITING_EACH {
-            self.shared.metrics.upstream_refused.increment();
-            return Err(io::Error::other("too many questions are waiting for this server"));
-        }
-        let is_full = tokens.len() >= MAX_SOCKETS_EACH || self.sockets.len() >= MAX_SOCKETS;
-        if is_full && !tokens.is_empty() {
-            let place = rand::random_range(0..tokens.len());
-            return tokens.get(place).copied().ok_or_else(|| io::ErrorKind::NotFound.into());
-        }
-        if self.sockets.len() >= MAX_SOCKETS {
-            return Err(io::Error::other("too many servers are being asked"));
-        }
-        let socket = UdpSocket::from(self.shared.sockets.socket(SocketKind::Udp, server)?);
-        socket.set_nonblocking(true)?;
-        socket.connect(server)?;
-        let token = self.number();
-        self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
-        self.sockets.insert(token, Asking { socket, server, tickets: HashMap::new() });
-        self.by_server.entry(server).or_default().push(token);
-        Ok(token)
-    }
-
-    fn free_id(&self, token: u64) -> u16 {
-        let taken = self.sockets.get(&token).map(|asking| &asking.tickets);
-        loop {
-            let id = rand::random();
-            if taken.is_none_or(|taken| !taken.contains_key(&id)) {
-                return id;
-            }
-        }
-    }
-
-    /// Takes a question off the wire; the socket goes with the last one.
+    /// Takes a question off the wire.
     fn release(&mut self, ticket: u64) {
-        let Some(place) = self.waiting.get_mut(&ticket).and_then(|waiting| waiting.at.take())
-        else {
-            return;
-        };
-        self.pile_down(place.server, place.pile);
-        let Some(asking) = self.sockets.get_mut(&place.token) else { return };
-        asking.tickets.remove(&place.id);
-        if !asking.tickets.is_empty() {
-            return;
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        if let Some(pile) = waiting.pile.take() {
+            self.piles.remove(pile);
         }
-        // Closing takes it out of epoll, too.
-        self.sockets.remove(&place.token);
-        if let Some(tokens) = self.by_server.get_mut(&place.server) {
-            tokens.retain(|token| *token != place.token);
-            if tokens.is_empty() {
-                self.by_server.remove(&place.server);
-            }
+        if let Some(place) = waiting.at.take() {
+            self.pool.release(&place);
         }
     }
 
-    /// Counts a question to a server on this node; too many of one kind are a loop that the probe
-    /// has not shown.
-    fn pile_up(&mut self, ticket: u64, server: SocketAddr) -> io::Result<Option<u64>> {
-        if !self.shared.upstreams.load().is_local(server) {
-            return Ok(None);
-        }
-        let Some(waiting) = self.waiting.get(&ticket) else { return Ok(None) };
-        let question = waiting.query.get(wire::HEADER..).unwrap_or_default().to_ascii_lowercase();
-        let pile = self.hasher.hash_one(question);
-        let count = self.piles.entry((server, pile)).or_default();
-        if *count >= MAX_PILE {
-            self.shared.metrics.upstream_loops.increment();
-            return Err(io::Error::other(
-                "the same question too often: this server leads back here",
-            ));
-        }
-        *count += 1;
-        Ok(Some(pile))
-    }
-
-    fn pile_down(&mut self, server: SocketAddr, pile: Option<u64>) {
-        let Some(pile) = pile else { return };
-        if let Some(count) = self.piles.get_mut(&(server, pile)) {
-            *count -= 1;
-            if *count == 0 {
-                self.piles.remove(&(server, pile));
-            }
-        }
-    }
-
-    fn finish(&mut self, ticket: u64, end: End) {
+    fn finish(&mut self, ticket: u64, reply: Option<Vec<u8>>) {
         self.release(ticket);
         let Some(waiting) = self.waiting.remove(&ticket) else { return };
         match waiting.requester {
-            Requester::Probe { upstreams, place } => {
+            Requester::Client(client) => client.finish(reply, &self.shared),
+            Requester::Probe(upstreams, place, _) => {
                 if let Some(upstream) = upstreams.probe_over(place) {
                     tracing::info!(%upstream, "a DNS upstream does not lead back here any more");
                 }
             }
-            Requester::Client { socket, ends } => {
-                let shared = &self.shared;
-                match end {
-                    End::Reply(mut reply) => {
-                        wire::set_id(&mut reply, wire::id(&waiting.query).unwrap_or_default());
-                        shared.metrics.upstream_duration.record(waiting.since.elapsed());
-                        relay(&socket, ends, reply);
-                    }
-                    End::Streams => {
-                        let mut order = waiting.rest;
-                        order.reverse();
-                        let pending = Pending {
-                            query: waiting.query,
-                            limit: waiting.limit,
-                            since: waiting.since,
-                            fallback: waiting.fallback,
-                        };
-                        hand_over(shared, order, pending, socket, ends);
-                    }
-                    End::Nothing => {
-                        shared.metrics.upstream_duration.record(waiting.since.elapsed());
-                        shared.metrics.upstream_failures.increment();
-                        refuse(&waiting.query, &socket, ends);
-                    }
-                }
+        }
+    }
+
+    /// The servers that are left are spoken to over connections.
+    fn hand_over(&mut self, ticket: u64) {
+        let Some(mut waiting) = self.waiting.remove(&ticket) else { return };
+        if let Requester::Client(client) = waiting.requester {
+            waiting.rest.reverse();
+            client.ask_over_connections(waiting.rest, waiting.fallback, &self.shared);
+        }
+    }
+}
+
+impl Requester {
+    fn query(&self) -> &[u8] {
+        match self {
+            Self::Client(client) => &client.query,
+            Self::Probe(_, _, query) => query,
+        }
+    }
+
+    fn query_mut(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Client(client) => &mut client.query,
+            Self::Probe(_, _, query) => query,
+        }
+    }
+
+    fn limit(&self) -> usize {
+        match self {
+            Self::Client(client) => client.limit,
+            Self::Probe(..) => wire::PLAIN_UDP,
+        }
+    }
+}
+
+/// How many questions of one kind are with a server on this node. A loop that the probe has not
+/// shown piles them up.
+#[derive(Default)]
+struct Piles {
+    counts: HashMap<Pile, usize>,
+    hasher: RandomState,
+}
+
+/// A server and the hash of a question.
+type Pile = (SocketAddr, u64);
+
+impl Piles {
+    /// Counts a question; nothing if there are too many of it.
+    fn add(&mut self, server: SocketAddr, query: &[u8]) -> Option<Pile> {
+        let question = query.get(wire::HEADER..).unwrap_or_default().to_ascii_lowercase();
+        let pile = (server, self.hasher.hash_one(question));
+        let count = self.counts.entry(pile).or_default();
+        if *count >= MAX_PILE {
+            return None;
+        }
+        *count += 1;
+        Some(pile)
+    }
+
+    fn remove(&mut self, pile: Pile) {
+        if let Some(count) = self.counts.get_mut(&pile) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&pile);
             }
         }
     }
 }
 
-/// What goes on over connections.
-struct Pending {
-    query: Vec<u8>,
-    limit: usize,
-    since: Instant,
-    fallback: Option<Vec<u8>>,
-}
-
-/// Lets the runtime ask over connections, and answers from there.
-fn hand_over(
-    shared: &Arc<Shared>,
-    order: Vec<Upstream>,
-    pending: Pending,
-    socket: Arc<UdpSocket>,
-    ends: Ends,
-) {
-    let shared = Arc::clone(shared);
-    let runtime = shared.runtime.clone();
-    runtime.spawn(async move {
-        let replied = shared.streams.ask(&order, &pending.query).await;
-        shared.metrics.upstream_duration.record(pending.since.elapsed());
-        match replied.ok().or(pending.fallback) {
-            Some(mut reply) => {
-                if reply.len() > pending.limit {
-                    wire::truncate(&mut reply);
-                }
-                wire::set_id(&mut reply, wire::id(&pending.query).unwrap_or_default());
-                relay(&socket, ends, reply);
-            }
-            None => {
-                shared.metrics.upstream_failures.increment();
-                refuse(&pending.query, &socket, ends);
-            }
-        }
-    });
-}
-
-fn relay(socket: &UdpSocket, ends: Ends, reply: Vec<u8>) {
-    if let Err(error) = send_one(socket, ends, reply) {
-        tracing::debug!(client = %ends.client, %error, "an answer could not be sent");
-    }
-}
-
-fn refuse(query: &[u8], socket: &UdpSocket, ends: Ends) {
-    if let Ok(query) = Query::parse(query) {
-        let mut reply = Vec::with_capacity(query.question().len() + 32);
-        wire::fail(&mut reply, &query, Fault::ServFail);
-        relay(socket, ends, reply);
-    }
-}
-
-/// Tokens and tickets are numbered from here; smaller tokens are the thread's own.
-const FIRST_TOKEN: u64 = 1 << 32;
 /// Questions of one thread that wait for servers. A hundred bytes each as a rule, 4 KiB at most.
 const MAX_WAITING: usize = 4096;
-/// Those that wait for one server: a dead one does not use up what others need.
-const MAX_WAITING_EACH: usize = 1024;
-/// Sockets of one thread.
-const MAX_SOCKETS: usize = 384;
-/// Sockets of one thread towards one server. Beyond this, questions share source ports.
-const MAX_SOCKETS_EACH: usize = 128;
 /// Datagrams read from a socket before others get their turn: somebody may be guessing ids.
 const MAX_READS: usize = 64;
-/// Questions of one kind with one local server.
+/// Questions of one kind with one server on this node.
 const MAX_PILE: usize = 256;

@@ -19,8 +19,9 @@ use crate::{
     answer::{Answerer, Verdict},
     forward::{NoReply, read_message, write_message},
     server::Shared,
+    socket::SocketKind,
     upstream::Upstream,
-    wire::{self, Fault, Malformed, Query},
+    wire::{self, Fault, Query},
 };
 
 /// Serves one listening socket until it is dropped.
@@ -126,26 +127,18 @@ fn decide(
     answerer: &mut Answerer,
 ) -> Next {
     let mut reply = Vec::new();
-    match Query::parse(message) {
-        Err(fault) => {
+    let snapshot = shared.published.load();
+    match answerer.respond(message, &snapshot, SocketKind::Tcp, &mut reply) {
+        Verdict::Dropped => {
             shared.metrics.malformed.increment();
-            let fault = match fault {
-                Malformed::NotAQuery => return Next::Close,
-                Malformed::NoQuestion => Fault::ServFail,
-                Malformed::Unreadable => Fault::FormErr,
-            };
-            wire::fail_header(&mut reply, message, fault);
+            return Next::Close;
         }
-        Ok(query) => {
-            let snapshot = shared.published.load();
-            match answerer.answer(&query, &snapshot, wire::STREAM, &mut reply) {
-                Verdict::Answered => {}
-                Verdict::Forward => match shared.servers_for(&query, asked) {
-                    Ok(order) => return Next::Ask(order),
-                    Err(fault) => wire::fail(&mut reply, &query, fault),
-                },
-            }
-        }
+        Verdict::Malformed => shared.metrics.malformed.increment(),
+        Verdict::Answered => {}
+        Verdict::Forward(query) => match shared.servers_for(&query, asked) {
+            Ok(order) => return Next::Ask(order),
+            Err(fault) => wire::fail(&mut reply, &query, fault),
+        },
     }
     Next::Reply(reply)
 }

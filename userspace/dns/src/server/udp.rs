@@ -28,7 +28,8 @@ use crate::{
         datagram::{BATCH, Ends, Inbox, Outbox},
         heartbeat::{self, Heartbeat},
     },
-    wire::{self, Fault, HEADER, Malformed, Query},
+    socket::SocketKind,
+    wire,
 };
 
 /// A handle to one thread.
@@ -257,24 +258,14 @@ struct Work<'a> {
 impl Work<'_> {
     fn datagram(&mut self, packet: &[u8], ends: Ends, snapshot: &Snapshot) {
         let Some(draft) = self.outbox.draft() else { return };
-        let query = match Query::parse(packet) {
-            Ok(query) => query,
-            Err(fault) => {
+        match self.answerer.respond(packet, snapshot, SocketKind::Udp, draft) {
+            Verdict::Dropped => self.shared.metrics.malformed.increment(),
+            Verdict::Malformed => {
                 self.shared.metrics.malformed.increment();
-                let fault = match fault {
-                    Malformed::NotAQuery => return,
-                    Malformed::NoQuestion => Fault::ServFail,
-                    Malformed::Unreadable => Fault::FormErr,
-                };
-                wire::fail_header(draft, packet, fault);
-                debug_assert_eq!(draft.len(), HEADER, "a header of its own");
-                return self.outbox.keep(ends);
+                self.outbox.keep(ends);
             }
-        };
-        let limit = query.udp_limit().min(MAX_DATAGRAM);
-        match self.answerer.answer(&query, snapshot, limit, draft) {
             Verdict::Answered => self.outbox.keep(ends),
-            Verdict::Forward => {
+            Verdict::Forward(query) => {
                 let local = ends.local.map(|local| SocketAddr::new(local, self.port));
                 let asked = local.and_then(|local| self.shared.asked.datagram(ends.client, local));
                 if let Err(fault) = self.forward.ask(&query, asked, self.socket, ends) {
@@ -298,5 +289,3 @@ const WAKE: u64 = 0;
 const MAX_EVENTS: usize = 64;
 /// Batches read from one socket before others get their turn.
 const MAX_BATCHES: usize = 4;
-/// The largest datagram of IPv4.
-const MAX_DATAGRAM: usize = 65_507;
