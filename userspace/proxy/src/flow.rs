@@ -37,13 +37,8 @@ pub(crate) async fn run(worker: Arc<Worker>, accepted: Accepted, slot: Result<Sl
         pending.record(Outcome::FlowLimit);
         return;
     }
-    let outcome = match Stream::new(socket) {
-        Ok(app) => carry(&worker, app, client, &mut pending.flow).await,
-        Err(error) => {
-            tracing::error!(%error, "an accepted connection cannot be watched");
-            Outcome::FlowLimit
-        }
-    };
+    let app = Stream::accepted(socket);
+    let outcome = carry(&worker, app, client, &mut pending.flow).await;
     pending.record(outcome);
     drop(slot);
 }
@@ -83,21 +78,27 @@ async fn carry(
         Ok(connected) => connected,
         Err(outcome) => return outcome,
     };
-    record.upstream_local = stream.local_addr();
     let limits = Limits {
         idle: forward.idle_timeout,
         until: forward.max_duration.and_then(|longest| Instant::now().checked_add(longest)),
     };
     // From here on the cluster is known by its leases alone.
     drop(forward);
-    let mut progress = Progress { record, carried: Carried::default() };
     let ends = Ends { app, upstream: stream };
-    let ending = relay::relay(ends, limits, &shared.pipes, &mut progress.carried).await;
+    let mut flow = Flow { record, ends, carried: Carried::default() };
+    let ending = relay::relay(&mut flow.ends, limits, &shared.pipes, &mut flow.carried).await;
+    drop(flow);
     drop(leases);
     match ending {
         Ending::Complete => Outcome::Completed,
-        Ending::AppReset(_) => Outcome::AppReset,
-        Ending::UpstreamReset(_) => Outcome::UpstreamReset,
+        Ending::AppReset(error) => {
+            tracing::debug!(%error, "the application broke off");
+            Outcome::AppReset
+        }
+        Ending::UpstreamReset(error) => {
+            tracing::debug!(%error, "the endpoint broke off");
+            Outcome::UpstreamReset
+        }
         Ending::Idle => Outcome::IdleTimeout,
         Ending::Expired => Outcome::DurationLimit,
     }
@@ -128,16 +129,19 @@ async fn decide(
     plan.verdict
 }
 
-/// Keeps the record's byte counts right even if the relay is dropped in the middle.
-struct Progress<'a> {
+/// A flow that is relayed. Whatever becomes of it, its record gets what the relay knows: the bytes,
+/// and our address, which is asked for only here, where nobody waits for it.
+struct Flow<'a> {
     record: &'a mut FlowRecord,
+    ends: Ends,
     carried: Carried,
 }
 
-impl Drop for Progress<'_> {
+impl Drop for Flow<'_> {
     fn drop(&mut self) {
         self.record.bytes_received = self.carried.up;
         self.record.bytes_sent = self.carried.down;
+        self.record.upstream_local = self.ends.upstream.local_addr();
     }
 }
 

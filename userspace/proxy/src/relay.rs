@@ -70,43 +70,40 @@ pub(crate) enum Ending {
     Expired,
 }
 
-/// Carries bytes both ways until the flow ends. Both connections are closed then: in order after
-/// [`Ending::Complete`], else by a reset; a dropped relay resets them too.
+/// Carries bytes both ways until the flow ends. When the ends are dropped, both connections are
+/// closed in order after [`Ending::Complete`], else reset; so they are if this is dropped.
 pub(crate) async fn relay(
-    ends: Ends,
+    ends: &mut Ends,
     limits: Limits,
     pipes: &Arc<PipePool>,
     carried: &mut Carried,
 ) -> Ending {
     let (up, down) = (Pump::new(), Pump::new());
     let mut flow = Flow { ends, up, down, broken: None, active: Instant::now() };
-    let ending = {
-        let mut timer = pin!(sleep_until(limits.next(flow.active)));
-        poll_fn(|cx| {
-            let moved = flow.poll_carry(cx, pipes);
-            *carried = Carried { up: flow.up.carried(), down: flow.down.carried() };
-            if let Poll::Ready(ending) = moved {
-                return Poll::Ready(ending);
+    let mut timer = pin!(sleep_until(limits.next(flow.active)));
+    poll_fn(|cx| {
+        let moved = flow.poll_carry(cx, pipes);
+        *carried = Carried { up: flow.up.carried(), down: flow.down.carried() };
+        if let Poll::Ready(ending) = moved {
+            if matches!(ending, Ending::Complete) {
+                flow.ends.app.end();
+                flow.ends.upstream.end();
             }
-            while timer.as_mut().poll(cx).is_ready() {
-                match limits.reached(flow.active, Instant::now()) {
-                    Some(ending) => return Poll::Ready(ending),
-                    None => timer.as_mut().reset(limits.next(flow.active)),
-                }
+            return Poll::Ready(ending);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            match limits.reached(flow.active, Instant::now()) {
+                Some(ending) => return Poll::Ready(ending),
+                None => timer.as_mut().reset(limits.next(flow.active)),
             }
-            Poll::Pending
-        })
-        .await
-    };
-    if matches!(ending, Ending::Complete) {
-        flow.ends.app.close();
-        flow.ends.upstream.close();
-    }
-    ending
+        }
+        Poll::Pending
+    })
+    .await
 }
 
-struct Flow {
-    ends: Ends,
+struct Flow<'a> {
+    ends: &'a mut Ends,
     up: Pump,
     down: Pump,
     /// One side takes nothing more; what it sent before that still goes to the other.
@@ -115,7 +112,7 @@ struct Flow {
     active: Instant,
 }
 
-impl Flow {
+impl Flow<'_> {
     fn poll_carry(&mut self, cx: &mut Context<'_>, pipes: &Arc<PipePool>) -> Poll<Ending> {
         let before = self.carried();
         let moved = self.poll_both(cx, pipes);
@@ -126,7 +123,7 @@ impl Flow {
     }
 
     fn poll_both(&mut self, cx: &mut Context<'_>, pipes: &Arc<PipePool>) -> Poll<Ending> {
-        let Ends { app, upstream } = &mut self.ends;
+        let Ends { app, upstream } = &mut *self.ends;
         // The last direction to end needs no shutdown: closing says the same.
         let end = if self.down.is_done() { End::Close } else { End::HalfClose };
         match self.up.poll_carry(cx, app, upstream, pipes, end) {

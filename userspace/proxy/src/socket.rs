@@ -7,11 +7,13 @@ mod factory;
 mod guard;
 mod linux;
 mod stream;
+mod watched;
 
 pub(crate) use self::{
     factory::ConnectOptions,
-    linux::{Accepted, accept, reset, watch},
+    linux::{Accepted, accept, reset},
     stream::{Seen, Stream},
+    watched::Watched,
 };
 pub use self::{
     factory::{ConnectError, Keepalive, Mark, SocketFactory},

@@ -36,7 +36,7 @@ pub(crate) async fn pair() -> (Stream, TcpStream) {
     let peer = dial(listener.local_addr().unwrap()).await;
     let (ours, _) = listener.accept().await.unwrap();
     let ours = ours.into_std().unwrap();
-    (Stream::new(ours.into()).unwrap(), peer)
+    (Stream::accepted(ours.into()), peer)
 }
 
 /// Connects as an application would.

@@ -50,6 +50,12 @@ impl PipePool {
         Some(Lent { pipe: Some(pipe), held: 0, pool: Arc::clone(self) })
     }
 
+    /// Pipes in existence.
+    #[cfg(test)]
+    pub(super) fn opened(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     fn open(&self) -> Option<Pipe> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.limit {
             self.open.fetch_sub(1, Ordering::Relaxed);
@@ -116,12 +122,12 @@ mod tests {
         assert!(pool.lend().is_none());
         drop(first);
         let third = pool.lend().unwrap();
-        assert_eq!(pool.open.load(Ordering::Relaxed), 2);
+        assert_eq!(pool.opened(), 2);
         second.held = 1;
         drop(second);
-        assert_eq!(pool.open.load(Ordering::Relaxed), 1);
+        assert_eq!(pool.opened(), 1);
         drop(third);
-        assert_eq!(pool.open.load(Ordering::Relaxed), 1);
+        assert_eq!(pool.opened(), 1);
     }
 
     #[test]

@@ -17,6 +17,7 @@ struct Running {
     app: TcpStream,
     server: TcpStream,
     relay: JoinHandle<(Ending, Carried)>,
+    pipes: Arc<PipePool>,
 }
 
 const NO_LIMITS: Limits = Limits { idle: None, until: None };
@@ -24,14 +25,15 @@ const NO_LIMITS: Limits = Limits { idle: None, until: None };
 async fn start(limits: Limits, pipes: usize) -> Running {
     let (app_end, app) = pair().await;
     let (upstream_end, server) = pair().await;
-    let ends = Ends { app: app_end, upstream: upstream_end };
+    let mut ends = Ends { app: app_end, upstream: upstream_end };
+    let pool = Arc::new(PipePool::new(pipes));
+    let pipes = Arc::clone(&pool);
     let relay = tokio::spawn(async move {
-        let pipes = Arc::new(PipePool::new(pipes));
         let mut carried = Carried::default();
-        let ending = relay(ends, limits, &pipes, &mut carried).await;
+        let ending = relay(&mut ends, limits, &pipes, &mut carried).await;
         (ending, carried)
     });
-    Running { app, server, relay }
+    Running { app, server, relay, pipes: pool }
 }
 
 async fn ended(relay: JoinHandle<(Ending, Carried)>) -> (Ending, Carried) {
@@ -45,7 +47,7 @@ fn pattern(len: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn the_application_ends_first_and_still_gets_the_answer() {
-    let Running { mut app, mut server, relay } = start(NO_LIMITS, 0).await;
+    let Running { mut app, mut server, relay, .. } = start(NO_LIMITS, 0).await;
     app.write_all(b"question").await.unwrap();
     app.shutdown().await.unwrap();
     assert_eq!(read_all(&mut server).await.unwrap(), b"question");
@@ -59,7 +61,7 @@ async fn the_application_ends_first_and_still_gets_the_answer() {
 
 #[tokio::test]
 async fn the_server_ends_first_and_still_gets_the_rest() {
-    let Running { mut app, mut server, relay } = start(NO_LIMITS, 0).await;
+    let Running { mut app, mut server, relay, .. } = start(NO_LIMITS, 0).await;
     server.write_all(b"hello").await.unwrap();
     server.shutdown().await.unwrap();
     assert_eq!(read_all(&mut app).await.unwrap(), b"hello");
@@ -73,7 +75,7 @@ async fn the_server_ends_first_and_still_gets_the_rest() {
 
 #[tokio::test]
 async fn a_flow_without_a_byte() {
-    let Running { app, mut server, relay } = start(NO_LIMITS, 0).await;
+    let Running { app, mut server, relay, .. } = start(NO_LIMITS, 0).await;
     drop(app);
     assert_eq!(read_all(&mut server).await.unwrap(), b"");
     drop(server);
@@ -84,7 +86,7 @@ async fn a_flow_without_a_byte() {
 
 #[tokio::test]
 async fn the_application_resets() {
-    let Running { app, mut server, relay } = start(NO_LIMITS, 0).await;
+    let Running { app, mut server, relay, .. } = start(NO_LIMITS, 0).await;
     reset(app);
     assert_eq!(read_all(&mut server).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     let (ending, _) = ended(relay).await;
@@ -93,7 +95,7 @@ async fn the_application_resets() {
 
 #[tokio::test]
 async fn the_server_resets() {
-    let Running { mut app, server, relay } = start(NO_LIMITS, 0).await;
+    let Running { mut app, server, relay, .. } = start(NO_LIMITS, 0).await;
     reset(server);
     assert_eq!(read_all(&mut app).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     let (ending, _) = ended(relay).await;
@@ -102,7 +104,7 @@ async fn the_server_resets() {
 
 #[tokio::test]
 async fn a_side_that_has_ended_can_still_reset() {
-    let Running { mut app, mut server, relay } = start(NO_LIMITS, 0).await;
+    let Running { mut app, mut server, relay, .. } = start(NO_LIMITS, 0).await;
     app.shutdown().await.unwrap();
     assert_eq!(read_all(&mut server).await.unwrap(), b"");
     reset(app);
@@ -116,7 +118,7 @@ async fn a_side_that_has_ended_can_still_reset() {
 
 #[tokio::test]
 async fn an_application_that_resets_while_the_server_is_slow() {
-    let Running { app, server, relay } = start(NO_LIMITS, 0).await;
+    let Running { app, server, relay, .. } = start(NO_LIMITS, 0).await;
     // Fill everything up to the server, which reads nothing.
     while timeout(Duration::from_millis(100), app.writable()).await.is_ok() {
         drop(app.try_write(&[7; 65536]));
@@ -130,7 +132,7 @@ async fn an_application_that_resets_while_the_server_is_slow() {
 
 #[tokio::test]
 async fn what_the_server_said_before_it_reset_arrives() {
-    let Running { mut app, mut server, relay } = start(NO_LIMITS, 0).await;
+    let Running { mut app, mut server, relay, .. } = start(NO_LIMITS, 0).await;
     server.write_all(b"too large").await.unwrap();
     let mut said = [0; 9];
     app.read_exact(&mut said).await.unwrap();
@@ -143,7 +145,7 @@ async fn what_the_server_said_before_it_reset_arrives() {
 
 #[tokio::test]
 async fn a_slow_reader_holds_the_sender_back() {
-    let Running { mut app, mut server, relay } = start(NO_LIMITS, 0).await;
+    let Running { mut app, mut server, relay, .. } = start(NO_LIMITS, 0).await;
     let sent = pattern(32 << 20);
     let sender = tokio::spawn({
         let sent = sent.clone();
@@ -170,7 +172,7 @@ async fn a_slow_reader_holds_the_sender_back() {
 }
 
 async fn both_ways(pipes: usize) {
-    let Running { app, server, relay } = start(NO_LIMITS, pipes).await;
+    let Running { app, server, relay, pipes: pool } = start(NO_LIMITS, pipes).await;
     const SIZE: usize = 64 << 20;
     let sent = Arc::new(pattern(SIZE));
     let side = |stream: TcpStream, sent: Arc<Vec<u8>>| async move {
@@ -191,6 +193,7 @@ async fn both_ways(pipes: usize) {
     let (ending, carried) = ended(relay).await;
     assert!(matches!(ending, Ending::Complete), "{ending:?}");
     assert_eq!(carried, Carried { up: SIZE as u64, down: SIZE as u64 });
+    assert_eq!(pool.opened(), pipes, "bulk goes through the pipes there are");
 }
 
 #[tokio::test]
@@ -212,7 +215,7 @@ async fn bulk_without_pipes_is_exact() {
 async fn an_idle_flow_ends() {
     let limits = Limits { idle: Some(Duration::from_secs(3600)), until: None };
     let started = Instant::now();
-    let Running { mut app, server, relay } = start(limits, 0).await;
+    let Running { mut app, server, relay, .. } = start(limits, 0).await;
     let (ending, _) = relay.await.unwrap();
     assert!(matches!(ending, Ending::Idle), "{ending:?}");
     assert_eq!(started.elapsed().as_secs(), 3600);
@@ -226,7 +229,7 @@ async fn a_busy_flow_ends_when_its_time_is_up() {
         idle: Some(Duration::from_millis(400)),
         until: Some(Instant::now() + Duration::from_millis(800)),
     };
-    let Running { mut app, mut server, relay } = start(limits, 0).await;
+    let Running { mut app, mut server, relay, .. } = start(limits, 0).await;
     let echo = tokio::spawn(async move {
         let mut byte = [0];
         while server.read_exact(&mut byte).await.is_ok() {

@@ -210,7 +210,9 @@ async fn endpoints_that_break_off_and_close_at_once() {
     let mut app = dial(proxy.addr).await;
     reset(accepted(&endpoint).await);
     is_reset(&mut app).await;
-    assert_eq!(proxy.records.only().await.outcome, Outcome::UpstreamReset);
+    let record = proxy.records.only().await;
+    assert_eq!(record.outcome, Outcome::UpstreamReset);
+    assert_ne!(record.upstream_local.unwrap().0.port(), 0);
     let mut app = dial(proxy.addr).await;
     drop(accepted(&endpoint).await);
     assert_eq!(read_all(&mut app).await.unwrap(), b"");
@@ -384,7 +386,7 @@ async fn the_end_waits_for_flows() {
     });
     // The listener is closed, the flow goes on.
     let addr = proxy.addr;
-    until("nobody listens", || std::net::TcpListener::bind(addr).is_ok()).await;
+    until("nobody listens", || TcpListener::bind(addr).is_ok()).await;
     upstream.write_all(b"still here").await.unwrap();
     drop(upstream);
     assert_eq!(read_all(&mut app).await.unwrap(), b"still here");
@@ -436,7 +438,7 @@ async fn a_listener_can_be_stopped_by_itself() {
     drop(dial(other_addr).await);
     drop(accepted(&endpoint).await);
     proxy.server.stop(id);
-    until("nobody listens", || std::net::TcpListener::bind(other_addr).is_ok()).await;
+    until("nobody listens", || TcpListener::bind(other_addr).is_ok()).await;
     drop(dial(proxy.addr).await);
     drop(accepted(&endpoint).await);
 }
@@ -469,6 +471,45 @@ async fn many_connections_at_once() {
     until("every flow has its record", || proxy.records.count() == 500).await;
     assert!(proxy.records.all().iter().all(|record| record.outcome == Outcome::Completed));
     echo.abort();
+}
+
+/// Tables without a single resource: every destination is reached as it was dialled.
+fn empty_tables() -> Arc<egressd_tables::Tables> {
+    use egressd_tables::{Node, Options, Tables, VipAllocation};
+    let (node, options, vips) = (Node::default(), Options::default(), VipAllocation::default());
+    let tables = Tables::compile(&Default::default(), &Default::default(), &node, &options, &vips);
+    Arc::new(tables)
+}
+
+#[tokio::test]
+async fn the_tables_decide() {
+    let (endpoint, at) = endpoint().await;
+    let snapshot = Arc::new(Snapshot::new(empty_tables()));
+    let records = Arc::<Kept>::default();
+    let parts = Parts {
+        snapshot: Arc::clone(&snapshot),
+        factory: Arc::new(SocketFactory::new(None, LoopGuard::default())),
+        resolver: Arc::<Names>::default(),
+        originals: Arc::new(dialled(&at.to_string())),
+        records: Arc::clone(&records) as Arc<dyn Records>,
+    };
+    let server = Server::new(Config { workers: 1, ..Config::default() }, parts).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    server.serve(listener).unwrap();
+    for count in 1..3 {
+        let mut app = dial(addr).await;
+        drop(accepted(&endpoint).await);
+        assert_eq!(read_all(&mut app).await.unwrap(), b"");
+        drop(app);
+        until("there is a record", || records.count() == count).await;
+        snapshot.publish(empty_tables());
+    }
+    for record in records.all() {
+        assert_eq!(record.outcome, Outcome::Completed);
+        assert_eq!(record.cluster.as_deref(), Some("PassthroughCluster"));
+        assert_eq!(record.upstream, Some(UpstreamAddr::Ip(at)));
+    }
 }
 
 #[test]

@@ -165,25 +165,22 @@ impl SocketFactory {
             .map_err(|source| ConnectError::Socket { to: to(), source })?;
         let immediate = |source: Errno| ConnectError::Immediate { to: to(), source: source.into() };
         let delayed = |source: Errno| ConnectError::Delayed { to: to(), source: source.into() };
-        let stood = |stream: io::Result<Stream>| {
-            stream.map_err(|source| ConnectError::Socket { to: to(), source })
-        };
         match connect(&socket, &addr) {
-            Ok(()) => return stood(Stream::new(socket)),
+            Ok(()) => return Ok(Stream::connected(socket)),
             Err(Errno::INPROGRESS | Errno::INTR) => {}
             Err(error) => return Err(immediate(error)),
         }
         // A destination on this machine has answered before connect() returns; asking again is
         // cheaper than a turn of the event loop.
         match connect(&socket, &addr) {
-            Ok(()) | Err(Errno::ISCONN) => return stood(Stream::new(socket)),
+            Ok(()) | Err(Errno::ISCONN) => return Ok(Stream::connected(socket)),
             Err(Errno::ALREADY | Errno::INPROGRESS | Errno::INTR) => {}
             Err(error) if says_established(error) => {
-                return stood(Stream::after_reset(socket, error));
+                return Ok(Stream::after_reset(socket, error));
             }
             Err(error) => return Err(delayed(error)),
         }
-        let mut stream = stood(Stream::new(socket))?;
+        let mut stream = Stream::connected(socket);
         let connected = poll_fn(|cx| stream.poll_connected(cx));
         match timeout(options.timeout, connected).await {
             Ok(Ok(())) => Ok(stream),
@@ -270,7 +267,7 @@ async fn connect_unix(name: &UnixName, limit: Duration) -> Result<Stream, Connec
         Ok(Err(error)) => return Err(refused(error)),
         Err(_elapsed) => return Err(ConnectError::Timeout { to: to(), after: limit }),
     }
-    Stream::new(socket).map_err(|source| ConnectError::Socket { to: to(), source })
+    Ok(Stream::connected(socket))
 }
 
 fn unix_addr(name: &UnixName) -> Result<SocketAddrUnix, Errno> {

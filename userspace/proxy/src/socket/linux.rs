@@ -1,15 +1,14 @@
-//! The system calls that need more than the libraries offer, and the one place with `unsafe`.
+//! The system calls that need more than the libraries offer.
 
 use std::{
     io,
     mem::size_of_val,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
 
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt::set_socket_linger};
-use tokio::io::unix::AsyncFd;
 
 use crate::addrs::ClientAddr;
 
@@ -20,23 +19,6 @@ pub(crate) struct Accepted {
     /// The application's end.
     pub(crate) client: ClientAddr,
 }
-
-/// Hands a socket to this thread's reactor.
-///
-/// # Errors
-/// The reactor could not take it (out of memory or watches); the socket is closed.
-pub(crate) fn watch<T: Owning>(socket: T) -> io::Result<AsyncFd<T>> {
-    #[expect(unsafe_code, reason = "the reactor cannot know that the descriptor stays open")]
-    // SAFETY: `Owning` types own one descriptor, which stays open and the same until they drop.
-    let watched = unsafe { AsyncFd::register(socket) };
-    Ok(watched?)
-}
-
-/// A type that owns one descriptor, open and unchanged until it is dropped.
-pub(crate) trait Owning: AsRawFd {}
-
-impl Owning for OwnedFd {}
-impl Owning for TcpListener {}
 
 /// Accepts one connection; `WouldBlock` when none waits.
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<Accepted> {

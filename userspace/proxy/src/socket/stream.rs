@@ -11,22 +11,21 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt},
 };
-use tokio::io::unix::AsyncFd;
 
-use super::linux;
+use super::{Watched, linux};
 use crate::addrs::LocalAddr;
 
 /// A connected, non-blocking stream socket, TCP or Unix.
 ///
-/// Dropped, it is *reset*, so that a peer never takes a flow that broke off for one that ended;
-/// [`Stream::close`] ends it in order.
+/// Dropped, it is *reset*, so that a peer never takes a flow that broke off for one that ended,
+/// unless [`Stream::end`] was called before.
 ///
 /// Calls go to the kernel first and to the reactor only when the kernel has nothing: on a new
 /// socket that saves a turn of the event loop.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    fd: AsyncFd<OwnedFd>,
-    /// No read has come back empty-handed yet, so the reactor need not be asked before one.
+    fd: Watched,
+    /// There may be bytes that the reactor does not know of yet: it need not be asked before a read.
     fresh: bool,
     /// The last write found the send buffer full: ask the reactor before the next one.
     full: bool,
@@ -45,21 +44,24 @@ pub(crate) enum Seen {
 }
 
 impl Stream {
-    /// Takes over a connected, non-blocking socket.
-    ///
-    /// # Errors
-    /// The reactor could not take it (out of memory or watches).
-    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let fd = linux::watch(fd)?;
-        Ok(Self { fd, fresh: true, full: false, orderly: false, reset: None })
+    /// Takes over an accepted socket, whose application may have sent something already.
+    pub(crate) fn accepted(fd: OwnedFd) -> Self {
+        Self { fd: Watched::new(fd), fresh: true, full: false, orderly: false, reset: None }
     }
 
-    /// The same for a socket that the peer has connected and reset since: what the peer sent in
-    /// between can be read, and then the reset shows.
-    pub(super) fn after_reset(fd: OwnedFd, error: Errno) -> io::Result<Self> {
-        let mut stream = Self::new(fd)?;
+    /// Takes over a socket that has been connected, or is being: nothing can have come yet.
+    pub(super) fn connected(fd: OwnedFd) -> Self {
+        let mut stream = Self::accepted(fd);
+        stream.fresh = false;
+        stream
+    }
+
+    /// Takes over a socket that was connected and that the peer has reset since: what the peer sent
+    /// in between can be read, and then the reset shows.
+    pub(super) fn after_reset(fd: OwnedFd, error: Errno) -> Self {
+        let mut stream = Self::accepted(fd);
         stream.reset = Some(error);
-        Ok(stream)
+        stream
     }
 
     /// Reads up to `buf.len()` bytes; 0 means that the peer sends no more.
@@ -92,9 +94,10 @@ impl Stream {
                 }
             }
         }
+        let (fd, watch) = self.fd.watch()?;
         loop {
-            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
-            match retrying(|| read(ready.get_inner().as_fd())) {
+            let mut ready = ready!(watch.poll_read_ready(cx))?;
+            match retrying(|| read(fd)) {
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(error) => return Poll::Ready(Err(error.into())),
                 Ok((taken, emptied)) => {
@@ -134,9 +137,10 @@ impl Stream {
             }
             self.fresh = false;
         }
+        let (fd, watch) = self.fd.watch()?;
         loop {
-            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
-            if let Some(seen) = peek(ready.get_inner().as_fd())? {
+            let mut ready = ready!(watch.poll_read_ready(cx))?;
+            if let Some(seen) = peek(fd)? {
                 return Poll::Ready(Ok(seen));
             }
             if ready.ready().is_read_closed() {
@@ -167,9 +171,10 @@ impl Stream {
                 done => return Poll::Ready(done.map_err(io::Error::from)),
             }
         }
+        let (fd, watch) = self.fd.watch()?;
         loop {
-            let mut ready = ready!(self.fd.poll_write_ready(cx))?;
-            match retrying(|| write(ready.get_inner().as_fd())) {
+            let mut ready = ready!(watch.poll_write_ready(cx))?;
+            match retrying(|| write(fd)) {
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 done => {
                     self.full = false;
@@ -181,11 +186,10 @@ impl Stream {
 
     /// Waits until a connect() in progress is over.
     pub(super) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Errno>> {
-        let writable = ready!(self.fd.poll_write_ready(cx));
-        if let Err(error) = writable {
-            return Poll::Ready(Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)));
-        }
-        Poll::Ready(match self.take_error() {
+        let unwatched = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::NOMEM);
+        let (_, watch) = self.fd.watch().map_err(unwatched)?;
+        let _writable = ready!(watch.poll_write_ready(cx)).map_err(unwatched)?;
+        Poll::Ready(match take_error(self.fd.as_fd()) {
             None => Ok(()),
             Some(error) if says_established(error) => {
                 self.reset = Some(error);
@@ -199,15 +203,19 @@ impl Stream {
     ///
     /// Forgets that the socket is writable, which nobody relies on: writes are tried first.
     pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match self.poll_broken(cx) {
+            Poll::Ready(Ok(error) | Err(error)) => Poll::Ready(error),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<io::Error>> {
+        let (fd, watch) = self.fd.watch()?;
         loop {
-            let mut ready = match ready!(self.fd.poll_write_ready(cx)) {
-                Ok(ready) => ready,
-                Err(error) => return Poll::Ready(error),
-            };
+            let mut ready = ready!(watch.poll_write_ready(cx))?;
             if ready.ready().is_write_closed() {
                 // Without an error both sides have said goodbye, and there is nothing to wait for.
-                let error = self.take_error().map(io::Error::from);
-                return error.map_or(Poll::Pending, Poll::Ready);
+                return take_error(fd).map_or(Poll::Pending, |error| Poll::Ready(Ok(error.into())));
             }
             ready.clear_ready();
         }
@@ -219,21 +227,19 @@ impl Stream {
         shutdown(&self.fd, Shutdown::Write).ok();
     }
 
-    /// Closes in order: what was written still arrives, then the end.
+    /// Closes in order.
     pub(crate) fn close(mut self) {
+        self.end();
+    }
+
+    /// From here on, dropping it closes in order: what was written still arrives, then the end.
+    pub(crate) fn end(&mut self) {
         self.orderly = true;
     }
 
     /// Our end's address; `None` for a Unix socket.
     pub(crate) fn local_addr(&self) -> Option<LocalAddr> {
         linux::local_addr(&self.fd).map(LocalAddr)
-    }
-
-    fn take_error(&self) -> Option<Errno> {
-        match sockopt::socket_error(&self.fd) {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) | Err(error) => Some(error),
-        }
     }
 }
 
@@ -250,6 +256,13 @@ impl Drop for Stream {
 /// peer that does not take it refuses.
 pub(super) fn says_established(error: Errno) -> bool {
     matches!(error, Errno::CONNRESET | Errno::PIPE)
+}
+
+fn take_error(fd: BorrowedFd<'_>) -> Option<Errno> {
+    match sockopt::socket_error(fd) {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) | Err(error) => Some(error),
+    }
 }
 
 fn retrying<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

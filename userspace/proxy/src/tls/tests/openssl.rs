@@ -115,7 +115,7 @@ async fn openssl_and_we_understand_each_other() {
         let socket = dial(([127, 0, 0, 1], server.port).into()).await.into_std().unwrap();
         let originator = originator();
         let tls = originate(origination);
-        let stream = Stream::new(socket.into()).unwrap();
+        let stream = Stream::accepted(socket.into());
         let upstream = upstream(&originator, &tls, REQUEST);
         let result = match originator.connect(&upstream, stream, soon()).await {
             Ok(mut tls) => turned(&mut tls).await,
@@ -127,7 +127,7 @@ async fn openssl_and_we_understand_each_other() {
     let socket = dial(([127, 0, 0, 1], server.port).into()).await.into_std().unwrap();
     let originator = originator();
     let tls = originate(&simple);
-    let stream = Stream::new(socket.into()).unwrap();
+    let stream = Stream::accepted(socket.into());
     let upstream = upstream(&originator, &tls, REQUEST);
     let mut tls = originator.connect(&upstream, stream, soon()).await.unwrap();
     assert_eq!(turned(&mut tls).await.unwrap_err().kind(), "refused_by_peer");
