@@ -10,6 +10,10 @@
 //! | no endpoint answers | closed or reset at once, after the connect timeout at the latest | untouched | flag `UF` or `UH` and the reason in the access line | look at the endpoint |
 //! | a hand-off is lost (table of 16,384 handshakes under way is full) | that one connection is reset | untouched | counter `handoff_miss` | it is bounded by the rate of handshakes that fail; the application tries again |
 //! | the ring buffer of events is full | as always | untouched | counter `events_lost`: records are missing, counts are not | none needed |
+//! | the DNS server hangs or dies | port 53 is left alone after one second without a sign of life | untouched | `egressd status` does not answer, or its `dns` counters stand still | start the daemon again |
+//! | no upstream DNS server answers | known names keep their last addresses for up to a day; queries for other names get SERVFAIL | untouched | counters `upstream_failures`, `stale_answers` | look at the servers of resolv.conf or `dns.upstreams` |
+//! | the file of virtual addresses is corrupt | hosts get new addresses | go on | an error in the log; the file is kept under another name | nothing: programs ask again within 30 s |
+//! | no virtual address is left | the host resolves upstream as if it were not declared | untouched | one error with host and range | write `addresses`, or opt hosts out |
 //! | the access log's disk is slow or full | as always | untouched | lines dropped are counted and said | make room |
 //! | descriptors run out | wait in the listeners' queues | untouched | a warning that names the limit | raise LimitNOFILE: two for each connection |
 //! | a program without our mark runs in our own cgroup | ECONNREFUSED for it | untouched | counter `unmarked` | move it to a cgroup of its own |

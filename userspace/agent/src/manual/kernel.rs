@@ -9,6 +9,8 @@
 //! |---|---|---|---|
 //! | cgroup/connect4, connect6 | 4.17 | turning a connection | nothing works |
 //! | BPF_MAP_TYPE_SK_STORAGE in cgroup programs | 5.8 | what a socket was dialled for | nothing works |
+//! | cgroup/sendmsg4, sendmsg6 | 4.18 | DNS queries of unconnected sockets | nothing works |
+//! | cgroup/recvmsg4, recvmsg6 | 5.2 | answers from the server that was asked | nothing works |
 //! | cgroup bpf_link | 5.7 | programs that go with the process | nothing works |
 //! | cgroup/getpeername4, getpeername6 | 5.8 | showing what was dialled | nothing works |
 //! | ring buffer | 5.8 | records of denied connections | nothing works |
