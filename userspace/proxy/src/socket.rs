@@ -19,3 +19,6 @@ pub use self::{
     factory::{ConnectError, Keepalive, Mark, SocketFactory},
     guard::{IpRange, LoopGuard, LoopReason},
 };
+
+#[cfg(test)]
+mod tests;
