@@ -39,7 +39,7 @@ pub(crate) struct Config {
     /// Who this node is.
     pub(crate) node: NodeConfig,
     /// Files and directories with Istio's YAML.
-    pub(crate) resources: Vec<PathBuf>,
+    pub(crate) resources: Resources,
     /// Where state is kept.
     pub(crate) state_directory: PathBuf,
     /// The administration socket.
@@ -56,6 +56,29 @@ pub(crate) struct Config {
     pub(crate) dns: DnsConfig,
     /// The file's text, which holds `meshConfig` with its places.
     pub(crate) text: String,
+}
+
+/// The folder of resources beside egressd.yaml, where that names none.
+const DEFAULT_RESOURCES: &str = "resources";
+
+/// `resources:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resources {
+    /// The key is left out: this folder, which need not be there.
+    Default(PathBuf),
+    /// Files and directories somebody has named, which must be there.
+    Named(Vec<PathBuf>),
+}
+
+impl Resources {
+    /// What is to be read, at this moment.
+    pub(crate) fn to_read(&self) -> &[PathBuf] {
+        match self {
+            Self::Default(folder) if !folder.exists() => &[],
+            Self::Default(folder) => std::slice::from_ref(folder),
+            Self::Named(paths) => paths,
+        }
+    }
 }
 
 /// `node:`: who we are to exportTo, Sidecar and sourceLabels.
@@ -206,7 +229,7 @@ struct IdentityConfig {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct File {
     node: NodeConfig,
-    resources: Vec<PathBuf>,
+    resources: Option<Vec<PathBuf>>,
     state_directory: PathBuf,
     admin_socket: PathBuf,
     capture: CaptureFile,
@@ -274,7 +297,7 @@ impl Default for File {
     fn default() -> Self {
         Self {
             node: NodeConfig::default(),
-            resources: vec![PathBuf::from("resources")],
+            resources: None,
             state_directory: PathBuf::from("/var/lib/egressd"),
             admin_socket: PathBuf::from("/run/egressd/admin.sock"),
             capture: CaptureFile::default(),
@@ -304,7 +327,7 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut config = Self::parse(&file, "")?;
                 config.path = path.to_owned();
-                config.resources = vec![path.to_owned()];
+                config.resources = Resources::Named(vec![path.to_owned()]);
                 Ok(config)
             }
             Err(source) => Err(ConfigError::Read { path: file, source }),
@@ -314,7 +337,7 @@ impl Config {
     /// The default of every key, for resources that are looked at without a file of the daemon's.
     pub(crate) fn of_resources(paths: Vec<PathBuf>) -> Result<Self, ConfigError> {
         let config = Self::parse(Path::new(FILE_NAME), "")?;
-        Ok(Self { resources: paths, ..config })
+        Ok(Self { resources: Resources::Named(paths), ..config })
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
@@ -352,7 +375,10 @@ impl Config {
         Ok(Self {
             path: path.to_owned(),
             node: file.node,
-            resources: file.resources.iter().map(|path| base.join(path)).collect(),
+            resources: match file.resources {
+                None => Resources::Default(base.join(DEFAULT_RESOURCES)),
+                Some(paths) => Resources::Named(paths.iter().map(|path| base.join(path)).collect()),
+            },
             state_directory: file.state_directory,
             admin_socket: file.admin_socket,
             capture: CaptureConfig {
@@ -408,7 +434,7 @@ mod tests {
     #[test]
     fn empty_is_valid() {
         let config = parse("").unwrap();
-        assert_eq!(config.resources, [PathBuf::from("/etc/egressd/resources")]);
+        assert_eq!(config.resources, Resources::Default("/etc/egressd/resources".into()));
         assert_eq!(config.capture.port, 15001);
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         for empty in ["# only a comment\n", "{}"] {
@@ -436,7 +462,8 @@ mod tests {
         .unwrap();
         assert_eq!(config.capture.on_proxy_down, OnProxyDown::Reject);
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
-        assert_eq!(config.resources, [Path::new("/etc/egressd/more"), Path::new("/abs")]);
+        let paths = ["/etc/egressd/more", "/abs"].map(PathBuf::from);
+        assert_eq!(config.resources, Resources::Named(paths.to_vec()));
         assert!(config.text.contains("REGISTRY_ONLY"));
     }
 

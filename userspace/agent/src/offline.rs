@@ -1,15 +1,20 @@
 //! A configuration that is compiled without a daemon, for the commands that look at one.
 
+mod args;
 mod mesh;
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
+
+use egressd_dns::VipState;
 
 use egressd_model::{Diagnostic, Model, ParsedFile, resource::MeshConfig, value::Locality};
 use egressd_tables::{
-    Answers, IpFamilies, Node, Options, Tables, VipAllocation, VipExhausted, requests,
+    Answers, DEFAULT_V4, DEFAULT_V6, IpFamilies, Node, Options, Tables, VipAllocation,
+    VipExhausted, VipRequest, requests,
 };
 
 use crate::{
@@ -17,6 +22,7 @@ use crate::{
     resources::{self, ReadError},
 };
 
+pub(crate) use args::{Args, complain};
 pub(crate) use mesh::MeshError;
 
 /// Where a configuration is, as the command line names it.
@@ -36,6 +42,20 @@ pub(crate) struct Request {
     pub(crate) answers: Answers,
     /// The families the node can reach; nothing: as this machine can.
     pub(crate) families: Option<IpFamilies>,
+    /// Whose virtual addresses are shown.
+    pub(crate) vips: Vips,
+}
+
+/// Where virtual addresses come from.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Vips {
+    /// They are given anew.
+    #[default]
+    Fresh,
+    /// As the daemon with this configuration has given them, as far as its state can be read.
+    OfDaemon,
+    /// As the daemon with this state directory has given them.
+    OfState(PathBuf),
 }
 
 /// Why there is nothing to look at.
@@ -70,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) options: Options,
     /// Whether hosts get virtual addresses.
     pub(crate) allocate_vips: bool,
+    /// The directory of a daemon whose virtual addresses are shown.
+    state: Option<PathBuf>,
 }
 
 /// Resources with everything that comes of them.
@@ -97,7 +119,7 @@ impl Request {
         let mesh = self.mesh.as_ref().and_then(|path| fs::canonicalize(path).ok());
         let is_mesh = |path: &Path| mesh.is_some() && fs::canonicalize(path).ok() == mesh;
         let mut files = Vec::new();
-        for path in resources::list(&settings.config.resources)? {
+        for path in resources::list(settings.config.resources.to_read())? {
             if !is_mesh(&path) {
                 files.push(parse(&path)?);
             }
@@ -139,22 +161,43 @@ impl Request {
             ..Options::default()
         };
         let allocate_vips = self.allocate_vips.unwrap_or(dns.allocate_vips);
-        Ok(Settings { config, mesh, findings, node, options, allocate_vips })
+        let state = match &self.vips {
+            Vips::Fresh => None,
+            Vips::OfDaemon => Some(config.state_directory.clone()),
+            Vips::OfState(directory) => Some(directory.clone()),
+        };
+        Ok(Settings { config, mesh, findings, node, options, allocate_vips, state })
     }
 }
 
 impl Settings {
     /// Compiles resources.
     pub(crate) fn compile(self, model: Model) -> Compiled {
-        let fresh = VipAllocation::default();
         let (vips, exhausted) = match self.allocate_vips {
-            true => fresh.allocate(&requests(&model)),
-            false => (fresh, Vec::new()),
+            true => self.allocate(&requests(&model)),
+            false => (VipAllocation::default(), Vec::new()),
         };
         let tables = Tables::compile(&model, &self.mesh, &self.node, &self.options, &vips);
         Compiled { settings: self, model, vips, exhausted, tables }
     }
 }
+
+impl Settings {
+    /// As the daemon would give them; its state is read and left as it is.
+    fn allocate(&self, requests: &[VipRequest]) -> (VipAllocation, Vec<VipExhausted>) {
+        let state = self.state.as_ref().filter(|directory| directory.join(VIP_FILE).exists());
+        let state = state.and_then(|directory| {
+            VipState::open(directory, DEFAULT_V4, DEFAULT_V6).ok().map(|(state, _)| state)
+        });
+        match state {
+            Some(state) => state.preview(requests, SystemTime::now()),
+            None => VipAllocation::default().allocate(requests),
+        }
+    }
+}
+
+/// The daemon's file of virtual addresses in its state directory.
+const VIP_FILE: &str = "vips.json";
 
 /// What `dns:` says; where it is silent, what MeshConfig's proxy metadata says; else yes (seeds.md 31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use egressd_tables::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, Resources},
     offline::DnsSwitches,
     resources::{self, ReadError},
     watch::Changed,
@@ -51,7 +51,7 @@ pub(crate) struct Generation {
 /// Every resource file as it was last read.
 #[derive(Debug)]
 pub(crate) struct Store {
-    paths: Vec<PathBuf>,
+    resources: Resources,
     node: Node,
     options: Options,
     mesh: MeshConfig,
@@ -80,7 +80,7 @@ impl Store {
             locality: Locality::parse(&config.node.locality),
             families,
         };
-        let paths = config.resources.clone();
+        let resources = config.resources.clone();
         let dns = DnsSwitches::of(&config.dns, &mesh);
         let options = Options { dns_capture: dns.capture, strict: config.strict, ..options };
         let vips = match dns.capture && dns.allocate_vips {
@@ -88,12 +88,12 @@ impl Store {
             false => None,
         };
         let files = BTreeMap::new();
-        Ok(Self { paths, node, options, mesh, findings, vips, files })
+        Ok(Self { resources, node, options, mesh, findings, vips, files })
     }
 
     /// Reads every file and compiles what they say.
     pub(crate) fn load(&mut self) -> Result<Generation, LoadError> {
-        let sources = resources::read(&self.paths)?;
+        let sources = resources::read(self.resources.to_read())?;
         self.files = sources.iter().map(|source| parse(&source.path, &source.text)).collect();
         self.compile()
     }
@@ -116,7 +116,7 @@ impl Store {
             // Working copies and notes do not matter; folders and links to folders do.
             return Ok(!path.is_dir() && !self.files.keys().any(|file| file.starts_with(path)));
         }
-        if !self.paths.iter().any(|root| path.starts_with(root)) {
+        if !self.resources.to_read().iter().any(|root| path.starts_with(root)) {
             return Ok(true);
         }
         if path.exists() {
@@ -163,7 +163,7 @@ impl Store {
 
     /// The files and folders that are read.
     pub(crate) fn paths(&self) -> &[PathBuf] {
-        &self.paths
+        self.resources.to_read()
     }
 }
 

@@ -64,7 +64,7 @@ impl Input {
         match Config::load(path) {
             Ok(config) => {
                 self.texts.insert(config.path.to_string_lossy().into_owned(), config.text.clone());
-                self.read_resources(&config.resources);
+                self.read_resources(config.resources.to_read());
                 if let Some(first) = self.config.replace(config) {
                     let first = first.path.display();
                     self.failures
