@@ -9,20 +9,26 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     process::ExitCode,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Socket, Type};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-const USAGE: &str = "usage: egressd-load serve {close|echo|sink} ADDRESS…\n\
-                     \x20      egressd-load connect ADDRESS COUNT\n\
+const USAGE: &str = "usage: egressd-load serve {close|idle|echo|sink} ADDRESS…\n\
+                     \x20      egressd-load {connect|connect-only} ADDRESS COUNT\n\
                      \x20      egressd-load round-trip ADDRESS BYTES COUNT\n\
                      \x20      egressd-load bulk ADDRESS MEBIBYTES";
 
 /// What bulk transfers write at a time.
 const BLOCK: usize = 128 * 1024;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// How long a server that is idle looks away, so that a connect() wakes nobody: waking a thread
+/// takes longer than the rest of connect(). At most [`BACKLOG`] connections come in that time.
+const IDLE: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -42,7 +48,8 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<String> {
     match words {
         ["serve", mode, addresses @ ..] => serve(mode, addresses),
-        ["connect", address, count] => connects(address.parse()?, count.parse()?),
+        ["connect", address, count] => connects(address.parse()?, count.parse()?, finish),
+        ["connect-only", address, count] => connects(address.parse()?, count.parse()?, abort),
         ["round-trip", address, bytes, count] => {
             round_trips(address.parse()?, bytes.parse()?, count.parse()?)
         }
@@ -53,27 +60,47 @@ fn run(words: &[&str]) -> Result<String> {
 
 /// Serves until it is killed.
 fn serve(mode: &str, addresses: &[&str]) -> Result<String> {
-    let handle: fn(TcpStream) -> Result<()> = match mode {
-        "close" => |_| Ok(()),
-        "echo" => echo,
-        "sink" => sink,
+    let accept: fn(&TcpListener) = match mode {
+        "close" => |listener| accept(listener, |_| Ok(())),
+        "idle" => look_away,
+        "echo" => |listener| accept(listener, echo),
+        "sink" => |listener| accept(listener, sink),
         _ => return Err(USAGE.into()),
     };
     let mut threads = Vec::new();
     for address in addresses {
-        let listener = TcpListener::bind(address)?;
-        threads.push(thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // A client that goes away ends its own measurement.
-                thread::spawn(move || handle(stream).ok());
-            }
-        }));
+        let listener = listen(address.parse()?)?;
+        threads.push(thread::spawn(move || accept(&listener)));
     }
     writeln!(std::io::stdout(), "listening")?;
     for thread in threads {
         drop(thread.join());
     }
     Err("no address to listen on".into())
+}
+
+fn accept(listener: &TcpListener, handle: fn(TcpStream) -> Result<()>) {
+    for stream in listener.incoming().flatten() {
+        // A client that goes away ends its own measurement.
+        thread::spawn(move || handle(stream).ok());
+    }
+}
+
+/// Accepts and closes what waits, now and then.
+fn look_away(listener: &TcpListener) {
+    listener.set_nonblocking(true).ok();
+    loop {
+        thread::sleep(IDLE);
+        while listener.accept().is_ok() {}
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn echo(mut stream: TcpStream) -> Result<()> {
@@ -101,19 +128,28 @@ fn dial(address: SocketAddr) -> Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// The median time of connect() alone, in nanoseconds. The server closes; its doing so is awaited
-/// outside the measured time, so that nothing else runs during the next connect().
-fn connects(address: SocketAddr, count: usize) -> Result<String> {
+/// The median time of connect() alone, in nanoseconds; `end` is not measured.
+fn connects(address: SocketAddr, count: usize, end: fn(TcpStream) -> Result<()>) -> Result<String> {
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         let start = Instant::now();
         socket.connect(&address.into())?;
         times.push(start.elapsed().as_nanos());
-        let mut stream = TcpStream::from(socket);
-        stream.read_to_end(&mut Vec::new())?;
+        end(socket.into())?;
     }
     Ok(median(times).to_string())
+}
+
+/// Waits until the server closes, so that nothing else runs during the next connect().
+fn finish(mut stream: TcpStream) -> Result<()> {
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// Resets the connection, so that its port is free at once.
+fn abort(stream: TcpStream) -> Result<()> {
+    Ok(socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?)
 }
 
 /// The median time of a round trip, in nanoseconds.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use egressd_tests::{Behaviour, Cgroup, Node, Running, Servers, WORLD_V4, attached_programs};
-use nix::sys::signal::Signal;
+use egressd_tests::{
+    Behaviour, Cgroup, Node, Running, Servers, Signal, WORLD_V4, attached_programs,
+};
 
 use crate::{
     clients::{dial, said},

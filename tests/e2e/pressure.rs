@@ -1,7 +1,6 @@
 //! Many connections at once, and tables that are full.
 
-use egressd_tests::{Behaviour, Daemon, Node, Running, Servers, WORLD_V4};
-use nix::sys::signal::Signal;
+use egressd_tests::{Behaviour, Daemon, Node, Running, Servers, Signal, WORLD_V4};
 
 use crate::{
     clients::{dial, hold, said, storm},

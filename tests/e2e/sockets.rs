@@ -216,7 +216,7 @@ fn made_before_the_daemon_started() {
     client.wait_stdout("that its socket is made", |line| line.trim() == "made");
     let service = services::tcp("one", &[VIP], PORT, &[&endpoint]);
     let daemon = node.daemon().resource(service).start();
-    client.signal(nix::sys::signal::Signal::SIGUSR1);
+    client.signal(egressd_tests::Signal::SIGUSR1);
     let printed = client.wait().text();
     assert_eq!(said(&printed, "first"), "one");
     assert_eq!(said(&printed, "peer"), "192.0.2.10 27018");

@@ -28,6 +28,7 @@ pub use cgroup::Cgroup;
 pub use daemon::{Daemon, DaemonBuilder, egressd};
 pub use mounts::cgroup2_root;
 pub use netns::Netns;
+pub use nix::sys::signal::Signal;
 pub use node::{NODE_V4, NODE_V6, Node, WORLD_V4, WORLD_V6};
 pub use process::{Finished, Running, Spawn};
 pub use server::{Behaviour, HttpServer, Nginx, Servers, TlsServer};

@@ -77,7 +77,7 @@ pub(crate) fn stdout(command: &mut Command) -> Result<String> {
 /// Builds a program with cargo and gives the path of the result, wherever the target folder is.
 pub(crate) fn built_program(arguments: &[&str], name: &str) -> Result<PathBuf> {
     let mut cargo = cargo();
-    cargo.args(["build", "--message-format", "json-render-diagnostics"]).args(arguments);
+    cargo.args(["build", "--quiet", "--message-format", "json-render-diagnostics"]).args(arguments);
     let output = cargo
         .stderr(Stdio::inherit())
         .output()
@@ -92,6 +92,16 @@ pub(crate) fn built_program(arguments: &[&str], name: &str) -> Result<PathBuf> {
         message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
     });
     programs.next().with_context(|| format!("`{}` built no {name}", line(&cargo)))
+}
+
+/// Builds the daemon, with arguments such as `--release`, and gives its path; `EGRESSD_BIN` names one
+/// that exists.
+pub(crate) fn daemon(arguments: &[&str]) -> Result<PathBuf> {
+    if let Some(path) = env::var_os("EGRESSD_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    let package = ["--package", "egressd", "--bin", "egressd"];
+    built_program(&[&package, arguments].concat(), "egressd")
 }
 
 /// The command as one would type it.

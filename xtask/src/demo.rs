@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use egressd_tests::{AccessLine, Behaviour, Daemon, Node, Servers, attached_programs};
 
-use crate::{cmd, setup, test};
+use crate::{cmd, setup};
 
 const SERVICES: &str = include_str!("demo/services.yaml");
 const REGISTRY_ONLY: &str = "meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}";
@@ -28,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
              root; run `sudo -E env PATH=\"$PATH\" cargo xtask demo`"
         );
     }
-    let binary = test::build_daemon()?;
+    let binary = cmd::daemon(&[])?;
     let node = Node::new();
     for address in FAR {
         node.world.ip(&format!("address add {address}/32 dev lo"));
@@ -68,16 +68,20 @@ fn allow_any(node: &Node, binary: &Path) -> Result<()> {
     };
     cmd::say("== outboundTrafficPolicy: ALLOW_ANY\n");
     let both = ["2.2.2.2:27018", "3.3.3.3:27018"];
+    title("a block of addresses, 192.192.192.192/24, with two endpoints");
     let first = shown.captured("192.192.192.192:27018", &expected(mongo, &both))?;
     // Endpoints get shares, not strict turns: the other one answers before long.
     let mut tries = 1..=TRIES;
     while shown.captured("192.192.192.7:27018", &expected(mongo, &both))? == first {
         ensure!(tries.next().is_some(), "{first} answered {TRIES} times in a row");
     }
+    title("an endpoint that is a Unix socket");
     let unix = "outbound|80||example.unix.local";
     shown.captured("192.0.2.80:80", &expected(unix, &["the Unix socket"]))?;
+    title("an endpoint with a port of its own");
     let database = "outbound|3306||database.example.com";
     shown.captured("240.0.0.1:3306", &expected(database, &["192.168.1.100:13306"]))?;
+    title("a destination that is no service's: left in the kernel");
     shown.left_alone("198.51.100.1:80")?;
     daemon.stop();
     Ok(())
@@ -88,9 +92,11 @@ fn registry_only(node: &Node, binary: &Path) -> Result<()> {
     let daemon = node.daemon().binary(binary).config(REGISTRY_ONLY).resource(services).start();
     let mut shown = Shown { node, daemon: &daemon, records: 0 };
     cmd::say("== outboundTrafficPolicy: REGISTRY_ONLY\n");
+    title("a service is reached as before");
     let database = "outbound|3306||database.example.com";
     let answers = vec!["192.168.1.100:13306"];
     shown.captured("240.0.0.1:3306", &Expected { flags: "-", cluster: database, answers })?;
+    title("a destination that is no service's, and the neighbour of a block: refused");
     shown.refused("198.51.100.1:80")?;
     // The block is 192.192.192.0/24: its neighbour is no service.
     shown.refused("192.192.193.1:27018")?;
@@ -168,6 +174,10 @@ impl Shown<'_> {
         self.records += 1;
         self.daemon.wait_records(self.records).remove(self.records - 1)
     }
+}
+
+fn title(text: &str) {
+    cmd::say(&format!("-- {text}\n"));
 }
 
 fn show(dialled: &str, peer: &str, answer: &str, record: &str) {

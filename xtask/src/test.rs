@@ -1,6 +1,6 @@
 //! `cargo xtask test [TIER] [FILTER]`: lint and every tier, from cheap to dear, or one tier.
 
-use std::{env, path::PathBuf};
+use std::env;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
@@ -61,18 +61,10 @@ fn unit(filter: Option<&str>) -> Result<()> {
 /// End-to-end tests, of the daemon as `cargo build` makes it.
 fn e2e(filter: Option<&str>) -> Result<()> {
     require_root()?;
-    let daemon = build_daemon()?;
+    let daemon = cmd::daemon(&[])?;
     let mut cargo = cmd::cargo();
     cargo.args(["test", "--package", "egressd-tests"]).args(filter);
     cmd::exec(cargo.env("EGRESSD_BIN", daemon))
-}
-
-/// Builds the daemon as the tests run it, and gives its path; `EGRESSD_BIN` names one that exists.
-pub(crate) fn build_daemon() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("EGRESSD_BIN") {
-        return Ok(PathBuf::from(path));
-    }
-    cmd::built_program(&["--package", "egressd", "--bin", "egressd"], "egressd")
 }
 
 /// A test that cannot run must not look as if it had passed.

@@ -4,11 +4,16 @@
 //! in one that is not. Cases that are compared reach their server the same way: across the link for
 //! destinations without a row; over loopback for those with one, because captured connections end at
 //! the proxy on a loopback address.
+//!
+//! What the hook costs is measured where connect() wakes nobody: the server looks away, and the proxy
+//! is stopped. Waking a thread, on a virtual machine perhaps another processor, takes several times as
+//! long as the rest of connect() and varies with what else the machine does. What an application sees
+//! of a proxy that is awake is a row of its own, without a goal.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use egressd_tests::{Cgroup, Node, Running, WORLD_V4};
+use egressd_tests::{Cgroup, Node, Running, Signal, WORLD_V4};
 
 use super::{Goal, Report, stats::Rounds};
 use crate::{cmd, setup};
@@ -33,21 +38,30 @@ const ESTABLISHED_LIMIT: f64 = 0.02;
 const VIP: &str = "192.0.2.10";
 /// Beside the proxy's own, which are 127.64.0.1 to 127.64.0.16.
 const LOOPBACK: &str = "127.0.0.9";
-const PORTS: [(&str, u16); 3] = [("close", 9001), ("echo", 9002), ("sink", 9003)];
+const PORTS: [(&str, u16); 4] = [("idle", 9000), ("close", 9001), ("echo", 9002), ("sink", 9003)];
 
-/// A case: its arguments for the load generator, and whether its client is captured.
+/// A case: its arguments for the load generator, and where it runs.
 struct Case {
     words: Vec<String>,
-    captured: bool,
+    place: Place,
     rounds: Rounds,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In a cgroup that is not captured.
+    Free,
+    /// In one that is.
+    Captured,
+    /// In one that is, and the proxy does not run meanwhile.
+    Stopped,
 }
 
 pub(super) fn run() -> Result<Report> {
     if !setup::is_root()? {
         bail!("the benchmark makes namespaces and loads eBPF programs, which needs root");
     }
-    let daemon = ["--release", "--package", "egressd", "--bin", "egressd"];
-    let daemon = cmd::built_program(&daemon, "egressd")?;
+    let daemon = cmd::daemon(&["--release"])?;
     let load = ["--release", "--package", "egressd-tests", "--bin", "egressd-load"];
     let load = cmd::built_program(&load, "egressd-load")?;
 
@@ -58,7 +72,7 @@ pub(super) fn run() -> Result<Report> {
     for (mode, port) in PORTS {
         builder = builder.resource(service(mode, port));
     }
-    let _daemon = builder.start();
+    let daemon = builder.start();
 
     let mut cases = cases();
     for round in 0..ROUNDS {
@@ -66,10 +80,17 @@ pub(super) fn run() -> Result<Report> {
         for index in 0..cases.len() {
             let count = cases.len();
             let case = &mut cases[(index + round) % count];
-            let cgroup = if case.captured { &node.apps } else { &free };
+            let cgroup = if case.place == Place::Free { &free } else { &node.apps };
             let client = node.app([load.as_os_str()]).cgroup(cgroup);
             let client = case.words.iter().fold(client, |client, word| client.arg(word));
+            if case.place == Place::Stopped {
+                daemon.signal(Signal::SIGSTOP);
+            }
             let text = client.run().text();
+            if case.place == Place::Stopped {
+                daemon.signal(Signal::SIGCONT);
+                daemon.wait_number("/flows", 0);
+            }
             let value = text.parse().with_context(|| format!("the client printed {text:?}"))?;
             case.rounds.push(value);
         }
@@ -110,35 +131,41 @@ fn service(mode: &str, port: u16) -> String {
 }
 
 /// In the order in which [`report`] reads them.
-fn cases() -> [Case; 10] {
+fn cases() -> [Case; 12] {
+    use Place::{Captured, Free, Stopped};
     let far = WORLD_V4[0];
-    let case = |mode: &str, address: &str, last: &[&str], captured| {
+    let case = |mode: &str, address: &str, last: &[&str], place| {
         let port = PORTS.iter().find(|(name, _)| *name == mode).map_or(0, |(_, port)| *port);
         let verb = match mode {
+            "idle" => "connect-only",
             "close" => "connect",
             "echo" => "round-trip",
             _ => "bulk",
         };
         let words = [verb.to_owned(), format!("{address}:{port}")].into_iter();
         let words = words.chain(last.iter().map(|word| (*word).to_owned())).collect();
-        Case { words, captured, rounds: Rounds::default() }
+        Case { words, place, rounds: Rounds::default() }
     };
     [
-        case("close", far, &[CONNECTS], false),
-        case("close", far, &[CONNECTS], true),
-        case("close", LOOPBACK, &[CONNECTS], false),
-        case("close", VIP, &[CONNECTS], true),
-        case("echo", far, &["64", TRIPS], false),
-        case("echo", far, &["64", TRIPS], true),
-        case("echo", LOOPBACK, &["64", TRIPS], false),
-        case("echo", VIP, &["64", TRIPS], true),
-        case("sink", LOOPBACK, &[BULK], false),
-        case("sink", VIP, &[BULK], true),
+        case("idle", far, &[CONNECTS], Free),
+        case("idle", far, &[CONNECTS], Captured),
+        case("idle", LOOPBACK, &[CONNECTS], Free),
+        case("idle", VIP, &[CONNECTS], Stopped),
+        case("close", LOOPBACK, &[CONNECTS], Free),
+        case("close", VIP, &[CONNECTS], Captured),
+        case("echo", far, &["64", TRIPS], Free),
+        case("echo", far, &["64", TRIPS], Captured),
+        case("echo", LOOPBACK, &["64", TRIPS], Free),
+        case("echo", VIP, &["64", TRIPS], Captured),
+        case("sink", LOOPBACK, &[BULK], Free),
+        case("sink", VIP, &[BULK], Captured),
     ]
 }
 
 fn report(rounds: &[Rounds]) -> Report {
-    let [bare, miss, near, hit, free, watched, direct, proxied, bulk, proxied_bulk] = rounds else {
+    let [bare, miss, near, hit, awake, proxy, free, watched, direct, proxied, bulk, proxied_bulk] =
+        rounds
+    else {
         return Report { table: Vec::new(), goals: Vec::new() };
     };
     let head = ["median of rounds", "without", "with", "difference"].map(str::to_owned);
@@ -156,6 +183,7 @@ fn report(rounds: &[Rounds]) -> Report {
         head,
         time("connect(), hook: no row", bare, miss),
         time("connect(), hook: captured", near, hit),
+        time("connect(), server and proxy awake", awake, proxy),
         time("64 B round trip, hook: not captured", free, watched),
         time("64 B round trip, proxy", direct, proxied),
         rate("bulk, proxy", bulk, proxied_bulk),

@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Boots each kernel and reads its verdict.
 pub(crate) fn run() -> Result<()> {
-    let daemon = super::build_daemon()?;
+    let daemon = cmd::daemon(&[])?;
     let folder = paths::kernels();
     let archive = folder.join("initramfs.cpio");
     fs::write(&archive, initramfs(&daemon)?)
