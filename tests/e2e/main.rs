@@ -6,11 +6,13 @@
 mod clients;
 mod families;
 mod lifecycle;
+mod names;
 mod policy;
 mod pressure;
 mod programs;
 mod refusals;
 mod relay;
+mod reload;
 mod services;
 mod sockets;
 mod surroundings;

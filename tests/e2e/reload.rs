@@ -19,7 +19,7 @@ fn endpoint(index: usize) -> String {
 
 fn servers(node: &Node) -> Vec<Servers> {
     let server = |index: usize| {
-        Servers::one(&node.world, &endpoint(index), Behaviour::named(&format!("server{index}")))
+        Servers::one(&node.world, &endpoint(index), Behaviour::named(format!("server{index}")))
     };
     vec![server(0), server(1)]
 }
@@ -36,7 +36,7 @@ fn put(daemon: &Daemon, name: &str, yaml: &str) {
 }
 
 fn answers(node: &Node, address: &str) -> String {
-    said(&dial(node, address, PORT, &[]).run().text(), "hello").to_owned()
+    said(&dial(node, address, PORT, &[]).run().text(), "first").to_owned()
 }
 
 #[test]

@@ -73,6 +73,8 @@ fn try_run(args: &cli::Run) -> Result<(), Failure> {
     let families =
         if families { egressd_tables::IpFamilies::Dual } else { egressd_tables::IpFamilies::V4 };
     let mut store = Store::new(&config, families, egressd_tables::Options::default())?;
+    // Before the first look, so that no edit falls between it and the watching.
+    let files = daemon::watch(store.paths());
     let generation = store.load()?;
     report::findings(&generation.findings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -81,7 +83,7 @@ fn try_run(args: &cli::Run) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::machine("starting the event loop"))?;
-    runtime.block_on(daemon::run(&config, store, generation))
+    runtime.block_on(daemon::run(&config, store, files, generation))
 }
 
 fn configure(args: &cli::Run) -> Result<Config, ConfigError> {

@@ -7,7 +7,7 @@ use egressd_proxy::{
     AccessLog, Encoding, LoopGuard, Mark, Parts, Records, Server, Snapshot, SocketFactory,
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 
@@ -30,8 +30,11 @@ use crate::{
 pub(super) async fn run(
     config: &Config,
     store: Store,
+    files: Option<Watch>,
     generation: Generation,
 ) -> Result<(), Failure> {
+    // From here on a signal asks; before, it ends the process, which has done nothing yet.
+    let signals = Signals::new()?;
     let capture = match (&config.dns.capture, store.captures_dns()) {
         (_, false) => DnsCapture::Off,
         (Some(capture), true) => capture.clone(),
@@ -82,56 +85,116 @@ pub(super) async fn run(
     let answering = Arc::clone(&state);
     let serving = async move { admin.serve(move |command| answer(&answering, command)).await };
     let serving = tokio::spawn(serving);
-    let work = Work { state: Arc::clone(&state), store, log, told };
-    let result = work.until_told_to_stop().await;
+    let mut work = Work { state: Arc::clone(&state), store, files, log, told, signals };
+    work.until_told_to_stop().await;
     tracing::info!(flows = state.server.stats().active, "draining");
     state.datapath().stop_capture();
-    drain(&state, config.drain_timeout).await?;
+    work.drain(config.drain_timeout).await;
     serving.abort();
     // Its listener and its path go before we say that we have stopped.
     drop(serving.await);
-    drop(watch);
-    drop(state);
+    drop((watch, work, state));
     tracing::info!("stopped");
-    result
+    Ok(())
+}
+
+/// What the daemon is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(Failure::machine("waiting for signals"));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Happening {
+        tokio::select! {
+            _ = self.terminate.recv() => Happening::Stop,
+            _ = self.interrupt.recv() => Happening::Stop,
+            _ = self.hangup.recv() => Happening::Hangup,
+        }
+    }
+
+    /// Waits until the daemon is told to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// What happens while the daemon runs.
 struct Work {
     state: Arc<State>,
     store: Store,
+    files: Option<Watch>,
     log: Option<Arc<AccessLog>>,
     told: UnboundedReceiver<Notice>,
+    signals: Signals,
+}
+
+/// One thing that happens.
+enum Happening {
+    Stop,
+    Hangup,
+    Changed(Changed),
+    Told(Notice),
+    Sweep,
 }
 
 impl Work {
-    async fn until_told_to_stop(mut self) -> Result<(), Failure> {
-        let signals = "waiting for signals";
-        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::machine(signals))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::machine(signals))?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(Failure::machine(signals))?;
+    async fn until_told_to_stop(&mut self) {
         let namespaces = Arc::new(Namespaces::default());
         let mut sweep = tokio::time::interval(SWEEP);
-        let mut files = watch(self.store.paths());
         loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => {
-                    if let Some(log) = &self.log {
-                        log.reopen();
-                    }
-                    files = watch(self.store.paths());
-                    self.reload(&Changed::Anything);
-                }
-                changed = changed(&mut files) => self.reload(&changed),
-                Some(notice) = self.told.recv() => self.hear(&namespaces, notice),
-                _ = sweep.tick() => {
+            let happening = tokio::select! {
+                told = self.signals.next() => told,
+                changed = changed(&mut self.files) => Happening::Changed(changed),
+                Some(notice) = self.told.recv() => Happening::Told(notice),
+                _ = sweep.tick() => Happening::Sweep,
+            };
+            match happening {
+                Happening::Stop => return,
+                Happening::Hangup => self.hang_up(),
+                Happening::Changed(changed) => self.reload(&changed),
+                Happening::Told(notice) => self.hear(&namespaces, notice),
+                Happening::Sweep => {
                     let (namespaces, state) = (Arc::clone(&namespaces), Arc::clone(&self.state));
                     tokio::task::spawn_blocking(move || namespaces.sweep(&state));
                 }
             }
         }
+    }
+
+    /// SIGHUP: logs are opened anew and everything is read again.
+    fn hang_up(&mut self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+        self.files = watch(self.store.paths());
+        self.reload(&Changed::Anything);
+    }
+
+    /// Lets flows end, for as long as the configuration says or until told a second time.
+    async fn drain(&mut self, limit: std::time::Duration) {
+        let end = self.state.server.shutdown(limit);
+        tokio::pin!(end);
+        let drained = loop {
+            tokio::select! {
+                drained = &mut end => break drained,
+                () = self.signals.stop() => self.state.server.end_now(),
+            }
+        };
+        tracing::info!(finished = drained.finished, reset = drained.reset, "drained");
     }
 
     /// Puts a new generation in force, or says why there is none.
@@ -167,7 +230,7 @@ impl Work {
 }
 
 /// Watches resources; without that, SIGHUP still works.
-fn watch(paths: &[std::path::PathBuf]) -> Option<Watch> {
+pub(super) fn watch(paths: &[std::path::PathBuf]) -> Option<Watch> {
     Watch::start(paths)
         .inspect_err(|error| tracing::warn!(%error, "resources are not watched; use SIGHUP"))
         .ok()
@@ -178,25 +241,6 @@ async fn changed(files: &mut Option<Watch>) -> Changed {
         Some(files) => files.changed().await,
         None => std::future::pending().await,
     }
-}
-
-/// Lets flows end, for as long as the configuration says or until told a second time.
-async fn drain(state: &State, limit: std::time::Duration) -> Result<(), Failure> {
-    let mut again =
-        signal(SignalKind::terminate()).map_err(Failure::machine("waiting for signals"))?;
-    let mut interrupt =
-        signal(SignalKind::interrupt()).map_err(Failure::machine("waiting for signals"))?;
-    let end = state.server.shutdown(limit);
-    tokio::pin!(end);
-    let drained = loop {
-        tokio::select! {
-            drained = &mut end => break drained,
-            _ = again.recv() => state.server.end_now(),
-            _ = interrupt.recv() => state.server.end_now(),
-        }
-    };
-    tracing::info!(finished = drained.finished, reset = drained.reset, "drained");
-    Ok(())
 }
 
 /// Hears the kernel side, on the thread that reads its events: denied connections become records at
