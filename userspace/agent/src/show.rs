@@ -1,12 +1,118 @@
-//! `egressd config`: the compiled configuration.
+//! `egressd config`: the compiled configuration, in the columns of `istioctl proxy-config`.
 
-use crate::exit::Exit;
+mod clusters;
+mod endpoints;
+mod filter;
+mod listeners;
+mod routes;
+mod table;
+mod vips;
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::Output,
+    exit::Exit,
+    offline::{self, Compiled},
+};
+
+use filter::Filter;
+use table::Table;
 
 /// `egressd config`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = "\
+Compiles the configuration as `egressd run` would and prints a part of it. Filters that a part has no column for do \
+not count there.
 
-/// Shows.
-pub(crate) fn show(_args: &Args) -> Exit {
-    Exit::Impossible
+Examples:
+  egressd config clusters --fqdn api.example.com
+  egressd config endpoints --port 443 --output json
+  egressd config routes --name 80
+
+Exit status: 0 printed, 1 the configuration is rejected, 2 wrong usage.")]
+pub(crate) struct Args {
+    /// What is shown.
+    #[arg(value_enum)]
+    part: Part,
+    #[command(flatten)]
+    offline: offline::Args,
+    #[command(flatten)]
+    filter: Filter,
+    /// How it is printed: as columns for people; or as JSON, one array.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// A part of the compiled configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The rule sets that connections meet, and their filter chains.
+    Listeners,
+    /// The pools of endpoints, with everything that governs connections to them.
+    Clusters,
+    /// The places behind the clusters, before names are resolved.
+    Endpoints,
+    /// The route tables of HTTP, with their virtual hosts and rules.
+    Routes,
+    /// The addresses that stand for hosts: written, and allocated.
+    Vips,
+    /// Everything, as JSON.
+    Dump,
+}
+
+/// Shows a part.
+pub(crate) fn show(args: &Args) -> Exit {
+    let compiled = match args.offline.request().compile() {
+        Ok(compiled) => compiled,
+        Err(error) => return offline::complain(&error),
+    };
+    match print(args, &compiled) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Impossible,
+        Ok(()) | Err(_) => Exit::Fine,
+    }
+}
+
+fn print(args: &Args, compiled: &Compiled) -> io::Result<()> {
+    let out = &mut io::BufWriter::new(io::stdout().lock());
+    let (tables, filter) = (&compiled.tables, &args.filter);
+    match (args.part, args.output) {
+        (Part::Dump, _) => json_lines(&dump(compiled, filter), out)?,
+        (Part::Listeners, Output::Text) => listeners::table(tables, filter).print(out)?,
+        (Part::Listeners, Output::Json) => json_lines(&listeners::json(tables, filter), out)?,
+        (Part::Clusters, Output::Text) => clusters::table(tables, filter).print(out)?,
+        (Part::Clusters, Output::Json) => json_lines(&clusters::json(tables, filter), out)?,
+        (Part::Endpoints, Output::Text) => endpoints::table(tables, filter).print(out)?,
+        (Part::Endpoints, Output::Json) => json_lines(&endpoints::json(tables, filter), out)?,
+        (Part::Routes, Output::Text) => routes::table(tables, filter).print(out)?,
+        (Part::Routes, Output::Json) => json_lines(&routes::json(tables, filter), out)?,
+        (Part::Vips, Output::Text) => vips::table(tables, filter).print(out)?,
+        (Part::Vips, Output::Json) => json_lines(&vips::json(tables, filter), out)?,
+    }
+    out.flush()
+}
+
+fn dump(compiled: &Compiled, filter: &Filter) -> Value {
+    let (tables, node) = (&compiled.tables, &compiled.settings.node);
+    json!({
+        "node": {
+            "namespace": node.namespace,
+            "labels": node.labels,
+            "locality": node.locality.to_string(),
+        },
+        "strict": tables.is_strict(),
+        "listeners": listeners::json(tables, filter),
+        "clusters": clusters::json(tables, filter),
+        "endpoints": endpoints::json(tables, filter),
+        "routes": routes::json(tables, filter),
+        "vips": vips::json(tables, filter),
+    })
+}
+
+fn json_lines(value: &Value, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    out.write_all(b"\n")
 }

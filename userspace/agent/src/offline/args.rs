@@ -1,0 +1,87 @@
+//! What the commands that compile a configuration have in common on the command line.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use egressd_model::Diagnostic;
+
+use super::{MeshError, OfflineError, Request, Vips};
+use crate::{check::Renderer, config::ConfigError, exit::Exit};
+
+/// The configuration that is looked at.
+#[derive(Debug, clap::Args)]
+#[group(id = "configuration")]
+pub(crate) struct Args {
+    /// egressd.yaml; a directory, with an egressd.yaml or with resources; or a file of resources.
+    #[arg(long, value_name = "PATH", default_value = "/etc/egressd")]
+    pub(crate) config: PathBuf,
+    /// MeshConfig to use in place of that of egressd.yaml.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mesh: Option<PathBuf>,
+    /// Show the virtual addresses that the daemon with this state directory has given, in place of
+    /// `stateDirectory`. Nothing is written to it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Give virtual addresses to hosts that have no address, whatever egressd.yaml says.
+    #[arg(long)]
+    pub(crate) allocate_vips: bool,
+    /// Answer names, whatever egressd.yaml says: allocated addresses are used only then.
+    #[arg(long)]
+    pub(crate) dns_capture: bool,
+    /// Port of the explicit HTTP proxy, in place of MeshConfig's `proxyHttpPort`.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) http_proxy_port: Option<u16>,
+}
+
+impl Args {
+    /// What is asked for: as the daemon would have it, but for what is said otherwise.
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            config: self.config.clone(),
+            mesh: self.mesh.clone(),
+            dns_capture: self.dns_capture.then_some(true),
+            allocate_vips: self.allocate_vips.then_some(true),
+            http_proxy_port: self.http_proxy_port,
+            vips: self.state.clone().map_or(Vips::OfDaemon, Vips::OfState),
+            ..Request::default()
+        }
+    }
+}
+
+/// Says on standard error why there is nothing to look at.
+pub(crate) fn complain(error: &OfflineError) -> Exit {
+    match error {
+        OfflineError::Rejected(findings) | OfflineError::Mesh(MeshError::Rejected(findings)) => {
+            say(&rendered(findings));
+            say(&format!("egressd: {error}\n"));
+            Exit::Wrong
+        }
+        OfflineError::Config(ConfigError::Parse { .. } | ConfigError::Value { .. }) => {
+            say(&format!("egressd: {error}\n"));
+            Exit::Wrong
+        }
+        OfflineError::Config(ConfigError::Read { .. })
+        | OfflineError::Read(_)
+        | OfflineError::Mesh(MeshError::Read(_)) => {
+            say(&format!("egressd: {error}; see --config\n"));
+            Exit::Usage
+        }
+    }
+}
+
+/// Errors with their places; other findings are for `check`.
+fn rendered(findings: &[Diagnostic]) -> String {
+    use std::io::IsTerminal as _;
+    let mut renderer = Renderer::new(std::io::stderr().is_terminal());
+    let errors = || findings.iter().filter(|one| one.severity == egressd_model::Severity::Error);
+    for path in errors().map(|one| &*one.path).collect::<BTreeSet<_>>() {
+        if let Ok(text) = std::fs::read_to_string(path) {
+            renderer.add_text(path, &text);
+        }
+    }
+    errors().map(|one| format!("{}\n", renderer.render(one))).collect()
+}
+
+#[expect(clippy::print_stderr, reason = "this is how a command complains")]
+fn say(text: &str) {
+    eprint!("{text}");
+}
