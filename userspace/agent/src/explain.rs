@@ -114,13 +114,14 @@ impl Args {
 
     /// As Istio would: nothing that is not asked for, on a node that reaches IPv4 alone.
     fn calls_request(&self) -> Request {
+        let asked = self.offline.request();
         Request {
             answers: self.answers(Whose::Istio),
             dns_capture: Some(self.offline.dns_capture),
             allocate_vips: Some(self.offline.allocate_vips),
-            families: Some(IpFamilies::V4),
+            families: asked.families.or(Some(IpFamilies::V4)),
             vips: Vips::Fresh,
-            ..self.offline.request()
+            ..asked
         }
     }
 
@@ -163,7 +164,7 @@ impl<'a> Explained<'a> {
         let dialled = target.dial(tables, address);
         let mut explanation = tables.explain(&target.call(dialled.destination));
         dialled.describe(target, &mut explanation);
-        let hints = hints::hints(target, &explanation.answer, compiled);
+        let hints = hints::hints(target, &explanation, compiled);
         Self { target, explanation, hints }
     }
 }

@@ -1,14 +1,19 @@
 //! What one should know beside the chain.
 
 use egressd_model::value::HostPattern;
-use egressd_tables::Answer;
+use egressd_tables::{Explanation, Stage};
 
 use super::target::Target;
 use crate::offline::Compiled;
 
 /// Hints for a target, the most likely mistake first.
-pub(super) fn hints(target: &Target, answer: &Answer, compiled: &Compiled) -> Vec<String> {
-    let mut hints = Vec::new();
+pub(super) fn hints(
+    target: &Target,
+    explanation: &Explanation,
+    compiled: &Compiled,
+) -> Vec<String> {
+    let answer = &explanation.answer;
+    let mut hints: Vec<String> = uncaptured(explanation).map(str::to_owned).into_iter().collect();
     if !super::is_policy(answer) {
         if target.is_tls() {
             hints.push(
@@ -27,6 +32,16 @@ pub(super) fn hints(target: &Target, answer: &Answer, compiled: &Compiled) -> Ve
         });
     }
     hints
+}
+
+/// What the kernel does by itself is not seen by the proxy.
+fn uncaptured(explanation: &Explanation) -> Option<&'static str> {
+    let kernel = explanation.steps.iter().find(|step| step.stage == Stage::Capture)?;
+    match kernel.chosen.as_str() {
+        "left alone" => Some("the proxy does not see this connection, and writes no record of it"),
+        "refused" => Some("connect() fails with ECONNREFUSED"),
+        _ => None,
+    }
 }
 
 /// A ServiceEntry that has the host and that this node does not see.

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
+use clap::ValueEnum;
 use egressd_model::Diagnostic;
+use egressd_tables::IpFamilies;
 
 use super::{MeshError, OfflineError, Request, Vips};
 use crate::{check::Renderer, config::ConfigError, exit::Exit};
@@ -27,9 +29,23 @@ pub(crate) struct Args {
     /// Answer names, whatever egressd.yaml says: allocated addresses are used only then.
     #[arg(long)]
     pub(crate) dns_capture: bool,
+    /// The address families that the node can reach. Default: those of this machine.
+    #[arg(long, value_enum, value_name = "FAMILIES")]
+    pub(crate) ip_families: Option<Families>,
     /// Port of the explicit HTTP proxy, in place of MeshConfig's `proxyHttpPort`.
     #[arg(long, value_name = "PORT")]
     pub(crate) http_proxy_port: Option<u16>,
+}
+
+/// Address families.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Families {
+    /// IPv4 alone.
+    V4,
+    /// IPv6 alone.
+    V6,
+    /// Both.
+    Dual,
 }
 
 impl Args {
@@ -41,6 +57,11 @@ impl Args {
             dns_capture: self.dns_capture.then_some(true),
             allocate_vips: self.allocate_vips.then_some(true),
             http_proxy_port: self.http_proxy_port,
+            families: self.ip_families.map(|families| match families {
+                Families::V4 => IpFamilies::V4,
+                Families::V6 => IpFamilies::V6,
+                Families::Dual => IpFamilies::Dual,
+            }),
             vips: self.state.clone().map_or(Vips::OfDaemon, Vips::OfState),
             ..Request::default()
         }

@@ -16,7 +16,7 @@ pub(super) fn table(tables: &Tables, filter: &Filter) -> Table {
     let mut table =
         Table::new(&["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE"]);
     for cluster in chosen(tables, filter) {
-        let kind = cluster.discovery.envoy_type().to_owned();
+        let kind = envoy_type(cluster).to_owned();
         let rules: Vec<_> =
             cluster.rules.iter().map(|rule| format!("{}.{}", rule.name, rule.namespace)).collect();
         let dash = || "-".to_owned();
@@ -48,6 +48,11 @@ fn chosen<'a>(tables: &'a Tables, filter: &'a Filter) -> impl Iterator<Item = &'
     tables.clusters().map(|cluster| &**cluster).filter(wanted)
 }
 
+/// The type that istioctl shows.
+fn envoy_type(cluster: &Cluster) -> &'static str {
+    if cluster.is_black_hole() { "STATIC" } else { cluster.discovery.envoy_type() }
+}
+
 fn one(cluster: &Cluster) -> Value {
     let mut all = Map::new();
     let mut put = |key: &str, value: Value| {
@@ -56,7 +61,7 @@ fn one(cluster: &Cluster) -> Value {
         }
     };
     put("name", json!(*cluster.name));
-    put("type", json!(cluster.discovery.envoy_type()));
+    put("type", json!(envoy_type(cluster)));
     if let Some(service) = cluster.service() {
         put("host", json!(*service.host));
         put("namespace", json!(*service.namespace));
@@ -177,6 +182,10 @@ fn pool(cluster: &Cluster) -> Value {
     let h2 = pool.http2_keepalive.map(|(interval, timeout)| {
         object([("interval", duration(Some(interval))), ("timeout", duration(Some(timeout)))])
     });
+    let streams = match pool.max_concurrent_streams {
+        MAX_STREAMS => Value::Null,
+        streams => json!(streams),
+    };
     let requests = pool.max_requests_per_connection.map_or(Value::Null, |number| json!(number));
     object([
         ("maxConnections", limit(pool.max_connections)),
@@ -185,7 +194,7 @@ fn pool(cluster: &Cluster) -> Value {
         ("maxRetries", limit(pool.max_retries)),
         ("retryBudget", budget.unwrap_or_default()),
         ("maxRequestsPerConnection", requests),
-        ("maxConcurrentStreams", json!(pool.max_concurrent_streams)),
+        ("maxConcurrentStreams", streams),
         ("httpIdleTimeout", duration(pool.http_idle_timeout)),
         ("tcpIdleTimeout", duration(pool.tcp_idle_timeout)),
         ("maxConnectionDuration", duration(pool.max_connection_duration)),
@@ -299,3 +308,6 @@ fn http(http: UpstreamHttp) -> Value {
         UpstreamHttp::AsDownstream => "as the client",
     })
 }
+
+/// The most streams that HTTP/2 can number, which is no limit.
+const MAX_STREAMS: u32 = (1 << 31) - 1;

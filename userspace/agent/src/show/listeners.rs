@@ -12,12 +12,7 @@ pub(super) fn table(tables: &Tables, filter: &Filter) -> Table {
     let mut table = Table::new(&["ADDRESSES", "PORT", "MATCH", "DESTINATION"]);
     for listener in chosen(tables, filter) {
         for chain in chains(listener).filter(|chain| has_host(tables, filter, chain)) {
-            table.add([
-                address(listener),
-                listener.port.to_string(),
-                matches(chain),
-                destination(chain),
-            ]);
+            table.add([address(listener), port(listener), matches(chain), destination(chain)]);
         }
     }
     table
@@ -77,6 +72,11 @@ fn address(listener: &Listener) -> String {
         Bind::Wildcard => "0.0.0.0".to_owned(),
         Bind::Address(ip) | Bind::Socket(ip) => ip.to_string(),
     }
+}
+
+/// `*` for the listener of everything that no other one has.
+fn port(listener: &Listener) -> String {
+    if listener.port == 0 { "*".to_owned() } else { listener.port.to_string() }
 }
 
 fn matches(chain: &Chain) -> String {

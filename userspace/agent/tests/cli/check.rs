@@ -52,14 +52,21 @@ spec:
 
 #[test]
 fn nothing_to_say() {
-    says(ENTRY, 0, &expect![[r#"
+    says(
+        ENTRY,
+        0,
+        &expect![[r#"
         1 document: 1 accepted, 0 accepted with warnings, 0 rejected; 0 findings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_place_is_shown() {
-    says(&ENTRY.replace("protocol: HTTPS", "protcol: HTTPS"), 1, &expect![[r#"
+    says(
+        &ENTRY.replace("protocol: HTTPS", "protcol: HTTPS"),
+        1,
+        &expect![[r#"
         reject ServiceEntry default/api (x.yaml:1)
 
         unknown-field
@@ -74,15 +81,15 @@ fn a_place_is_shown() {
           help: did you mean `protocol`?
 
         1 document: 0 accepted, 0 accepted with warnings, 1 rejected; 1 finding
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn everything_at_once() {
     let text = ENTRY
         .replace("number: 443", "number: many")
-        .replace("resolution: DNS", "resolution: DMS\n  colour: red")
-        .replace("ServiceEntry", "ServiceEntry");
+        .replace("resolution: DNS", "resolution: DMS\n  colour: red");
     let run = check(
         &format!("{text}---\n{}", ENTRY.replace("kind: S", "kind: Z")),
         &["--output", "json"],
@@ -107,7 +114,8 @@ fn broken_yaml() {
         [
             "2:5 : not YAML: illegal placement of ':' indicator",
         ]
-    "#]].assert_debug_eq(&places(&run));
+    "#]]
+    .assert_debug_eq(&places(&run));
 }
 
 #[test]
@@ -213,7 +221,8 @@ fn odd_files() {
           help: did you mean `HTTP`?
 
         3 documents: 0 accepted, 0 accepted with warnings, 3 rejected; 3 findings
-    "#]].assert_eq(&run.stdout);
+    "#]]
+    .assert_eq(&run.stdout);
 }
 
 #[test]

@@ -43,6 +43,14 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
+/// The folders in a folder, by name.
+pub(crate) fn folders(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = entries.filter(|path| path.is_dir()).collect();
+    all.sort();
+    all
+}
+
 /// The conformance data, or nothing with a word about it.
 pub(crate) fn conformance() -> Option<PathBuf> {
     let folder = std::env::var_os("EGRESSD_CONFORMANCE")
