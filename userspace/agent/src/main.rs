@@ -14,6 +14,7 @@ mod run;
 mod show;
 mod status;
 mod store;
+mod telemetry;
 mod watch;
 
 use std::process::ExitCode;

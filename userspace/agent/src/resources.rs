@@ -121,7 +121,10 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
         };
-        ["b.yaml", "a/z.yml", "a/.hidden.yaml", "..data/x.yaml", "notes.txt", "c.json"].map(write);
+        for name in ["b.yaml", "a/z.yml", "a/.hidden.yaml", "..data/x.yaml", "notes.txt", "c.json"]
+        {
+            write(name);
+        }
         let texts: Vec<_> =
             read(&[root.path().to_owned()]).unwrap().into_iter().map(|s| s.text).collect();
         assert_eq!(texts, ["a/z.yml", "b.yaml", "c.json"]);

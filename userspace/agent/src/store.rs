@@ -20,6 +20,7 @@ use crate::{
     config::{Config, Resources},
     offline::DnsSwitches,
     resources::{self, ReadError},
+    telemetry,
     watch::Changed,
 };
 
@@ -40,10 +41,10 @@ pub(crate) enum LoadError {
 /// One compiled configuration, and what was found on the way to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
-    /// What it was compiled from.
-    pub(crate) model: Arc<Model>,
     /// What the proxy, the kernel and DNS work by.
     pub(crate) tables: Arc<Tables>,
+    /// Whether resources switch the access log; `None` if they do not speak of it.
+    pub(crate) access_log: Option<bool>,
     /// Warnings and infos.
     pub(crate) findings: Vec<Diagnostic>,
 }
@@ -135,7 +136,9 @@ impl Store {
         let tables = Tables::compile(&model, &self.mesh, &self.node, &self.options, &vips);
         let files = self.files.values().flat_map(ParsedFile::diagnostics);
         let findings = self.findings.iter().chain(files).cloned().collect();
-        Ok(Generation { model: Arc::new(model), tables: Arc::new(tables), findings })
+        let Node { namespace, labels, .. } = &self.node;
+        let access_log = telemetry::access_log(&model, &self.mesh, namespace, labels);
+        Ok(Generation { tables: Arc::new(tables), access_log, findings })
     }
 
     /// Gives virtual addresses to the hosts that need them; none where nobody would learn them.

@@ -1,9 +1,13 @@
 //! Between the crates that do not know each other: datapath, tables and proxy.
 
-use std::{io, os::fd::BorrowedFd, sync::Arc};
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use egressd_datapath::{KernelTable, Socket};
-use egressd_proxy::{FlowRecord, IpRange, Original, OriginalDst, Originals, Records};
+use egressd_proxy::{AccessLog, FlowRecord, IpRange, Original, OriginalDst, Originals, Records};
 use egressd_tables::{BLACK_HOLE, Tables};
 
 use crate::config::CaptureConfig;
@@ -63,17 +67,42 @@ pub(super) fn vip_ranges() -> Vec<IpRange> {
         .collect()
 }
 
-/// Records nobody wants.
-pub(super) struct Silence;
-
-impl Records for Silence {
-    fn record(&self, _record: &FlowRecord) {}
+/// Where records go: the access log, while it is switched on.
+pub(super) struct Switch {
+    log: Option<AccessLog>,
+    on: AtomicBool,
 }
 
-/// Either the access log or silence.
-pub(super) fn records(log: Option<Arc<egressd_proxy::AccessLog>>) -> Arc<dyn Records> {
-    match log {
-        Some(log) => log,
-        None => Arc::new(Silence),
+impl Switch {
+    /// A switch that is on; without a log there is nothing to switch.
+    pub(super) fn new(log: Option<AccessLog>) -> Self {
+        Self { log, on: AtomicBool::new(true) }
+    }
+
+    /// Switches.
+    pub(super) fn set(&self, on: bool) {
+        self.on.store(on, Ordering::Relaxed);
+    }
+
+    /// Opens the log's file anew.
+    pub(super) fn reopen(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+    }
+
+    /// Lines lost because the writer was behind.
+    pub(super) fn lost(&self) -> u64 {
+        self.log.as_ref().map_or(0, AccessLog::lost)
+    }
+}
+
+impl Records for Switch {
+    fn record(&self, record: &FlowRecord) {
+        if let Some(log) = &self.log
+            && self.on.load(Ordering::Relaxed)
+        {
+            log.record(record);
+        }
     }
 }

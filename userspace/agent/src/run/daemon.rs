@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     Failure,
-    adapt::{self, Handoffs},
+    adapt::{self, Handoffs, Switch},
     dns::{Dns, Plan},
     namespaces::{Namespaces, SWEEP},
     report, settings,
@@ -50,7 +50,7 @@ pub(super) async fn run(
         .await
         .map_err(Failure::machine(format!("listening at {socket} (see adminSocket)")))?;
     let log = open_log(&config.access_log)?;
-    let records = adapt::records(log.clone());
+    let records = Arc::new(Switch::new(log));
     let snapshot = Arc::new(Snapshot::new(Arc::clone(&generation.tables)));
     let guard = LoopGuard::new(adapt::vip_ranges());
     let factory = Arc::new(SocketFactory::new(Some(Mark(MARK)), guard));
@@ -66,7 +66,7 @@ pub(super) async fn run(
         factory,
         resolver: Arc::new(dns.resolver()),
         originals: Arc::new(Handoffs(datapath.originals())),
-        records: Arc::clone(&records),
+        records: Arc::clone(&records) as _,
     };
     let server = Server::new(egressd_proxy::Config::default(), parts)
         .map_err(Failure::machine("starting the proxy"))?;
@@ -74,8 +74,10 @@ pub(super) async fn run(
         server.serve(socket).map_err(Failure::machine("serving a listener"))?;
     }
     let (notices, told) = unbounded_channel();
-    let watch = datapath.watch(move |notice| tell(notice, records.as_ref(), &notices))?;
-    let state = Arc::new(State::new(datapath, server, dns, snapshot, config.capture.clone()));
+    let heard = Arc::clone(&records);
+    let watch = datapath.watch(move |notice| tell(notice, heard.as_ref(), &notices))?;
+    let state =
+        Arc::new(State::new(datapath, server, dns, records, snapshot, config.capture.clone()));
     state.publish(&generation)?;
     state.datapath().attach()?;
     for cgroup in state.datapath().cgroups() {
@@ -85,7 +87,7 @@ pub(super) async fn run(
     let answering = Arc::clone(&state);
     let serving = async move { admin.serve(move |command| answer(&answering, command)).await };
     let serving = tokio::spawn(serving);
-    let mut work = Work { state: Arc::clone(&state), store, files, log, told, signals };
+    let mut work = Work { state: Arc::clone(&state), store, files, told, signals };
     work.until_told_to_stop().await;
     tracing::info!(flows = state.server.stats().active, "draining");
     state.datapath().stop_capture();
@@ -137,7 +139,6 @@ struct Work {
     state: Arc<State>,
     store: Store,
     files: Option<Watch>,
-    log: Option<Arc<AccessLog>>,
     told: UnboundedReceiver<Notice>,
     signals: Signals,
 }
@@ -177,9 +178,7 @@ impl Work {
 
     /// SIGHUP: logs are opened anew and everything is read again.
     fn hang_up(&mut self) {
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
+        self.state.records.reopen();
         self.files = watch(self.store.paths());
         self.reload(&Changed::Anything);
     }
@@ -259,7 +258,7 @@ fn tell(notice: Notice, records: &dyn Records, others: &UnboundedSender<Notice>)
     }
 }
 
-fn open_log(config: &AccessLogConfig) -> Result<Option<Arc<AccessLog>>, Failure> {
+fn open_log(config: &AccessLogConfig) -> Result<Option<AccessLog>, Failure> {
     if config.path.is_empty() {
         return Ok(None);
     }
@@ -268,7 +267,7 @@ fn open_log(config: &AccessLogConfig) -> Result<Option<Arc<AccessLog>>, Failure>
         LogEncoding::Json => Encoding::Json,
     };
     AccessLog::open(Path::new(&config.path), encoding)
-        .map(|log| Some(Arc::new(log)))
+        .map(Some)
         .map_err(Failure::machine("opening the access log (see accessLog.path)"))
 }
 

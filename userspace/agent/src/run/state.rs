@@ -9,7 +9,10 @@ use egressd_datapath::Datapath;
 use egressd_proxy::{Server, Snapshot};
 use serde_json::json;
 
-use super::{adapt, dns::Dns};
+use super::{
+    adapt::{self, Switch},
+    dns::Dns,
+};
 use crate::{config::CaptureConfig, store::Generation};
 
 /// The parts of a running daemon.
@@ -19,6 +22,8 @@ pub(super) struct State {
     pub(super) server: Server,
     /// Names.
     pub(super) dns: Dns,
+    /// Where records go.
+    pub(super) records: Arc<Switch>,
     snapshot: Arc<Snapshot>,
     capture: CaptureConfig,
     number: AtomicU32,
@@ -29,11 +34,12 @@ impl State {
         datapath: Datapath,
         server: Server,
         dns: Dns,
+        records: Arc<Switch>,
         snapshot: Arc<Snapshot>,
         capture: CaptureConfig,
     ) -> Self {
         let (datapath, number) = (Mutex::new(datapath), AtomicU32::new(0));
-        Self { datapath, server, dns, snapshot, capture, number }
+        Self { datapath, server, dns, records, snapshot, capture, number }
     }
 
     /// The kernel side, for one thing at a time.
@@ -57,6 +63,7 @@ impl State {
         let table = adapt::kernel_table(&generation.tables, &self.capture);
         self.datapath().publish(number, &table)?;
         self.dns.publish(&generation.tables);
+        self.records.set(generation.access_log.unwrap_or(true));
         self.number.store(number, Ordering::Relaxed);
         Ok(number)
     }
@@ -87,6 +94,7 @@ impl State {
                 "failed": stats.failed,
                 "no_original": stats.no_original,
                 "over_limit": stats.over_limit,
+                "records_lost": self.records.lost(),
                 "accept_failures": stats.accept_failures,
                 "bytes_received": stats.bytes_received,
                 "bytes_sent": stats.bytes_sent,
