@@ -475,6 +475,6 @@ mod tests {
         assert!(unknown.contains("unknown field `namspace`"), "{unknown}");
         assert!(said("capture: {excludeCidrs: [10.0.0.0/33]}").contains("capture.excludeCidrs"));
         assert!(said("capture: {port: 65530}").contains("between 1 and 65468"));
-        assert!(said("drainTimeout: soon").contains("drainTimeout"));
+        assert!(said("drainTimeout: soon").contains("`soon` is not a duration like 30s"));
     }
 }
