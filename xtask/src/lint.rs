@@ -4,57 +4,74 @@
 //! network at every run, and a lint must give the same answer twice. Run
 //! `target/tools/bin/cargo-deny --config .deny.toml check advisories` by hand.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{cmd, paths};
 
 mod edges;
 mod tidy;
 
-/// Runs every check; the first that fails ends it.
+type Check = fn() -> Result<()>;
+
+/// Checks and their names, from cheap to dear.
+const CHECKS: [(&str, Check); 7] = [
+    ("formatting", formatting),
+    ("crate edges", edges::check),
+    ("tidiness", tidy::check),
+    ("licences, bans, sources", deny),
+    ("clippy", clippy),
+    ("clippy of the eBPF programs", ebpf_clippy),
+    ("rustdoc", doc),
+];
+
+/// Runs every check, and names those that failed.
 pub(crate) fn run() -> Result<()> {
-    step("formatting");
-    cmd::exec(cmd::cargo().args(["fmt", "--all", "--check"]))?;
-    step("crate edges");
-    edges::check()?;
-    step("tidiness");
-    tidy::check()?;
-    step("licences, bans, sources");
-    deny()?;
-    step("clippy");
-    let mut clippy = cmd::cargo();
-    clippy.args(["clippy", "--quiet", "--workspace", "--exclude", "egressd-ebpf", "--all-targets"]);
-    cmd::exec(clippy.args(["--", "--deny", "warnings"]))?;
-    step("clippy of the eBPF programs");
-    cmd::exec(&mut ebpf_clippy())?;
-    step("rustdoc");
-    let mut doc = cmd::cargo();
-    doc.args(["doc", "--quiet", "--workspace", "--exclude", "egressd-ebpf", "--no-deps"]);
-    doc.arg("--document-private-items").env("RUSTDOCFLAGS", "--deny warnings");
-    cmd::exec(&mut doc)?;
-    cmd::say("lint: all checks passed");
+    let mut failed = Vec::new();
+    for (name, check) in CHECKS {
+        cmd::say(&format!("lint: {name}"));
+        if let Err(error) = check() {
+            cmd::say(&format!("lint: {name}: FAILED: {error:#}"));
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("lint: {} of {} checks failed: {}", failed.len(), CHECKS.len(), failed.join("; "));
+    }
+    cmd::say(&format!("lint: ok. {} passed; 0 failed", CHECKS.len()));
     Ok(())
 }
 
-fn step(what: &str) {
-    cmd::say(&format!("lint: {what}"));
+fn formatting() -> Result<()> {
+    // The names are enough: `cargo fmt --all` mends them.
+    cmd::exec(cmd::cargo().args(["fmt", "--all", "--check", "--", "--files-with-diff"]))
 }
 
 fn deny() -> Result<()> {
     let config = paths::root().join(".deny.toml");
     let mut deny = cmd::cargo();
     deny.args(["deny", "--log-level", "warn", "--config"]).arg(config);
-    deny.args(["check", "licenses", "bans", "sources"]);
-    cmd::exec(&mut deny)
+    cmd::exec(deny.args(["check", "licenses", "bans", "sources"]))
+}
+
+fn clippy() -> Result<()> {
+    let mut clippy = cmd::cargo();
+    clippy.args(["clippy", "--quiet", "--workspace", "--exclude", "egressd-ebpf", "--all-targets"]);
+    cmd::exec(clippy.args(["--", "--deny", "warnings"]))
 }
 
 /// Clippy for the BPF target, which has no prebuilt `core`; the flags are those of aya-build.
-fn ebpf_clippy() -> std::process::Command {
+fn ebpf_clippy() -> Result<()> {
     let mut clippy = cmd::cargo();
     clippy.args(["clippy", "--quiet", "--package", "egressd-ebpf", "--release"]);
     clippy.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
     clippy.args(["--", "--deny", "warnings"]);
     clippy.env("RUSTC_BOOTSTRAP", "1");
     clippy.env("CARGO_ENCODED_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"");
-    clippy
+    cmd::exec(&mut clippy)
+}
+
+fn doc() -> Result<()> {
+    let mut doc = cmd::cargo();
+    doc.args(["doc", "--quiet", "--workspace", "--exclude", "egressd-ebpf", "--no-deps"]);
+    cmd::exec(doc.arg("--document-private-items").env("RUSTDOCFLAGS", "--deny warnings"))
 }

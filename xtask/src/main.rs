@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod cmd;
 mod demo;
+mod fuzz;
 mod lint;
 mod paths;
 mod setup;
@@ -33,6 +34,8 @@ enum Command {
     Bench(bench::Args),
     /// Show capture at work: services, a Unix socket, both policies; needs root.
     Demo,
+    /// Look for inputs that break what must hold for any input.
+    Fuzz(fuzz::Args),
     /// Formatting, clippy, rustdoc, dependencies' licences, crate edges, tidiness.
     Lint,
     /// Everything, or one tier of it.
@@ -58,6 +61,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
     }

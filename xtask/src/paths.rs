@@ -17,3 +17,8 @@ pub(crate) fn tools() -> PathBuf {
 pub(crate) fn kernels() -> PathBuf {
     root().join("target/kernels")
 }
+
+/// Corpora, builds and findings of `fuzz`.
+pub(crate) fn fuzz() -> PathBuf {
+    root().join("target/fuzz")
+}

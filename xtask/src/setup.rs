@@ -37,7 +37,7 @@ struct Tool {
     arguments: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 2] = [
+const TOOLS: [Tool; 3] = [
     // Later ones need a system LLVM 22; this one loads the toolchain's own.
     Tool { name: "bpf-linker", version: "0.10.4", arguments: &[] },
     // The dev profile builds in a third of the time and checks this workspace in a second.
@@ -45,6 +45,12 @@ const TOOLS: [Tool; 2] = [
         name: "cargo-deny",
         version: "0.20.2",
         arguments: &["--no-default-features", "--debug", "--config", "profile.dev.debug=0"],
+    },
+    // It only starts cargo and the targets.
+    Tool {
+        name: "cargo-fuzz",
+        version: "0.13.1",
+        arguments: &["--debug", "--config", "profile.dev.debug=0"],
     },
 ];
 

@@ -5,7 +5,7 @@ use std::env;
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
-use crate::{cmd, demo, lint, setup};
+use crate::{cmd, demo, fuzz, lint, setup};
 
 mod initramfs;
 mod kernels;
@@ -44,6 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             require_root()?;
             lint::run()?;
             unit(None)?;
+            fuzz::short()?;
             kernels::run()?;
             demo::run()?;
             e2e(None)

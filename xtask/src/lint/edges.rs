@@ -10,8 +10,9 @@ use crate::cmd;
 /// Who may name whom, dev- and build-dependencies included.
 ///
 /// `agent` adapts everything, so it may name each layer. `datapath` names `ebpf` only to build it.
+/// Fuzz targets and benchmarks call the layer they are about.
 /// `xtask` is no layer: it runs things, and shares the tests' namespaces and servers for the demo.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("egressd-abi", &[]),
     ("egressd-ebpf", &["egressd-abi"]),
     ("egressd-model", &[]),
@@ -24,6 +25,8 @@ const EDGES: [(&str, &[&str]); 10] = [
         &["egressd-datapath", "egressd-dns", "egressd-model", "egressd-proxy", "egressd-tables"],
     ),
     ("egressd-tests", &["egressd"]),
+    ("egressd-fuzz", &["egressd-dns", "egressd-model", "egressd-tables"]),
+    ("egressd-bench-tables", &["egressd-model", "egressd-tables"]),
     ("xtask", &["egressd-tests"]),
 ];
 

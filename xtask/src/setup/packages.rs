@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cmd, setup::bring};
 
 /// Package and what it is for.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("busybox-static", "userland of the kernels' guest"),
     ("curl", "the client that everybody has"),
+    ("g++", "compiles libFuzzer"),
     ("gcc", "the linker of host programs"),
     ("iproute2", "namespaces, addresses, links"),
     ("nginx", "an HTTP server as people run it"),
