@@ -2,6 +2,7 @@
 //!
 //! They need root and fail without it. Run them with `cargo xtask test e2e [FILTER]`, which builds
 //! the daemon first.
+#![expect(clippy::unwrap_used, reason = "helpers outside #[test] functions fail the test as well")]
 
 mod clients;
 mod families;
