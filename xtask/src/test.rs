@@ -1,6 +1,6 @@
 //! `cargo xtask test [TIER] [FILTER]`: lint and every tier, from cheap to dear, or one tier.
 
-use std::env;
+use std::{env, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
@@ -39,23 +39,44 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(Tier::Unit { filter }) => unit(filter.as_deref()),
         Some(Tier::E2e { filter }) => e2e(filter.as_deref()),
         Some(Tier::Kernels) => kernels::run(),
-        None => {
-            // Said before half an hour of work rather than after it.
-            require_root()?;
-            lint::run()?;
-            unit(None)?;
-            fuzz::short()?;
-            kernels::run()?;
-            demo::run()?;
-            e2e(None)
+        None => everything(),
+    }
+}
+
+/// Runs every tier, and names those that failed. End-to-end tests come last, so that the output ends
+/// as cargo's does.
+fn everything() -> Result<()> {
+    // Said before half an hour of work rather than after it.
+    require_root()?;
+    let tiers: [(&str, &dyn Fn() -> Result<()>); 5] = [
+        ("lint", &lint::run),
+        ("unit", &|| unit(None)),
+        ("kernels", &kernels::run),
+        ("demo", &demo::run),
+        ("e2e", &|| e2e(None)),
+    ];
+    let mut failed = Vec::new();
+    for (name, run) in tiers {
+        let start = Instant::now();
+        let result = run();
+        if let Err(error) = &result {
+            cmd::say(&format!("error: {error:#}"));
+            failed.push(name);
+        }
+        let minutes = start.elapsed().as_secs_f32() / 60.0;
+        // The last tier's own lines end the output of a run without failures.
+        if name != "e2e" || result.is_err() {
+            cmd::say(&format!("xtask: {name} took {minutes:.1} minutes"));
         }
     }
+    if failed.is_empty() { Ok(()) } else { bail!("tiers that failed: {}", failed.join(", ")) }
 }
 
 /// Unit tests of every host crate.
 fn unit(filter: Option<&str>) -> Result<()> {
     let mut cargo = cmd::cargo();
-    cargo.args(["test", "--workspace", "--exclude", "egressd-ebpf", "--exclude", "egressd-tests"]);
+    cargo.args(["test", "--no-fail-fast", "--workspace"]);
+    cargo.args(["--exclude", "egressd-ebpf", "--exclude", "egressd-tests"]);
     cmd::exec(cargo.args(filter))
 }
 
@@ -64,7 +85,7 @@ fn e2e(filter: Option<&str>) -> Result<()> {
     require_root()?;
     let daemon = cmd::daemon(&[])?;
     let mut cargo = cmd::cargo();
-    cargo.args(["test", "--package", "egressd-tests"]).args(filter);
+    cargo.args(["test", "--no-fail-fast", "--package", "egressd-tests"]).args(filter);
     cmd::exec(cargo.env("EGRESSD_BIN", daemon))
 }
 
