@@ -48,9 +48,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn everything() -> Result<()> {
     // Said before half an hour of work rather than after it.
     require_root()?;
-    let tiers: [(&str, &dyn Fn() -> Result<()>); 5] = [
+    let tiers: [(&str, &dyn Fn() -> Result<()>); 6] = [
         ("lint", &lint::run),
         ("unit", &|| unit(None)),
+        ("fuzz", &fuzz::short),
         ("kernels", &kernels::run),
         ("demo", &demo::run),
         ("e2e", &|| e2e(None)),
