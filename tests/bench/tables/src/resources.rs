@@ -1,0 +1,93 @@
+//! The resources of a large node: ServiceEntries with two hosts each, of every common kind, and
+//! VirtualServices for some of the HTTP ones. A file for each.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Kinds of ServiceEntry, which take turns.
+pub(crate) const KINDS: usize = 4;
+
+/// Writes this many.
+pub(crate) fn write(folder: &Path, entries: usize, rules: usize) -> Result<()> {
+    if rules * KINDS > entries {
+        bail!("{rules} VirtualServices are more than the HTTP hosts of {entries} ServiceEntries");
+    }
+    let entries = (0..entries).map(|n| (entry_path(folder, n), entry(n, 0)));
+    let rules = (0..rules).map(|n| (rule_path(folder, n), rule(n, 0)));
+    for (path, text) in entries.chain(rules) {
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn entry_path(folder: &Path, n: usize) -> PathBuf {
+    folder.join(format!("entry-{n:05}.yaml"))
+}
+
+pub(crate) fn rule_path(folder: &Path, n: usize) -> PathBuf {
+    folder.join(format!("rule-{n:05}.yaml"))
+}
+
+/// The hosts of a ServiceEntry.
+pub(crate) fn hosts(n: usize) -> [String; 2] {
+    [format!("api-{n}.example.com"), format!("cdn-{n}.example.org")]
+}
+
+/// A ServiceEntry; each edition differs from the one before.
+pub(crate) fn entry(n: usize, edition: usize) -> String {
+    let [first, second] = hosts(n);
+    let (ports, rest) = match n % KINDS {
+        0 => (
+            "  - number: 80\n    name: http\n    protocol: HTTP\n\
+             \x20 - number: 443\n    name: https\n    protocol: HTTPS\n",
+            "  resolution: DNS\n".to_owned(),
+        ),
+        1 => (
+            "  - number: 443\n    name: tls\n    protocol: TLS\n",
+            "  resolution: DNS\n".to_owned(),
+        ),
+        2 => (
+            "  - number: 3306\n    name: mysql\n    protocol: TCP\n",
+            "  resolution: DNS\n".to_owned(),
+        ),
+        _ => (
+            "  - number: 8080\n    name: http-alt\n    protocol: HTTP\n",
+            format!(
+                "  resolution: STATIC\n  addresses:\n  - 10.{}.{}.{}\n\
+                 \x20 endpoints:\n  - address: 192.0.2.{}\n  - address: 198.51.100.{}\n",
+                100 + (n >> 16),
+                n >> 8 & 255,
+                n & 255,
+                n % 250 + 1,
+                n % 250 + 1,
+            ),
+        ),
+    };
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata:\n  name: entry-{n}\n\
+         \x20 namespace: team-{}\n  labels:\n    edition: \"{edition}\"\nspec:\n  hosts:\n\
+         \x20 - {first}\n  - {second}\n  location: MESH_EXTERNAL\n  ports:\n{ports}{rest}\
+         \x20 subjectAltNames:\n  - edition-{edition}.example.com\n",
+        n % 50
+    )
+}
+
+/// A VirtualService for a host of an HTTP ServiceEntry.
+pub(crate) fn rule(n: usize, edition: usize) -> String {
+    let entry = n * KINDS;
+    let [first, second] = hosts(entry);
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: rule-{n}\n\
+         \x20 namespace: team-{}\nspec:\n  hosts:\n  - {first}\n  http:\n  - name: old\n    match:\n\
+         \x20   - uri:\n        regex: /v1/{n}/.*\n    - headers:\n        x-old:\n          exact: \"yes\"\n\
+         \x20   timeout: {}s\n    route:\n    - destination:\n        host: {second}\n\
+         \x20 - name: rest\n    route:\n    - destination:\n        host: {first}\n      weight: 90\n\
+         \x20   - destination:\n        host: {second}\n      weight: 10\n",
+        entry % 50,
+        edition % 100 + 1
+    )
+}
