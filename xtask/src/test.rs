@@ -52,7 +52,6 @@ fn everything() -> Result<()> {
         ("lint", &lint::run),
         ("unit", &|| unit(None)),
         ("fuzz", &fuzz::short),
-        ("fuzz", &fuzz::short),
         ("kernels", &kernels::run),
         ("demo", &demo::run),
         ("e2e", &|| e2e(None)),
