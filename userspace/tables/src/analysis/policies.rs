@@ -16,7 +16,7 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
         if is_short(&found) {
             short(&found, place(), findings);
         }
-        let entries = services(world, rule);
+        let entries = world.governed(rule);
         let Some(first) = entries.first() else {
             findings.warn(
                 "unknown-host",
@@ -38,27 +38,12 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
                 format!("add {namespace:?} to the entry's `exportTo`, or move this rule"),
             );
         }
-        ports(rule, &entries, findings);
+        ports(rule, entries, findings);
     }
-}
-
-/// The hosts that a rule is about: those it covers, unless a more specific rule has them.
-pub(super) fn services<'w, 'a>(
-    world: &'w World<'a>,
-    rule: &'a Resource<DestinationRule>,
-) -> Vec<&'w Entry<'a>> {
-    if !rule.host.is_wildcard() {
-        return world.find(rule.host.as_str(), &rule.meta.namespace).entries.iter().collect();
-    }
-    let is_mine = |one: &&Entry<'a>| {
-        let specific = world.most_specific_rules(one.host.as_str());
-        specific.iter().any(|other| other.host == rule.host)
-    };
-    world.under(rule.host.as_str()).flatten().filter(is_mine).collect()
 }
 
 /// `portLevelSettings` for ports that no service has.
-fn ports(rule: &Resource<DestinationRule>, entries: &[&Entry<'_>], findings: &mut Findings) {
+fn ports(rule: &Resource<DestinationRule>, entries: &[Entry<'_>], findings: &mut Findings) {
     let policies = rule.traffic_policy.iter().flat_map(|policy| &policy.port_level_settings);
     for (index, settings) in policies.enumerate() {
         let Some(port) = &settings.port else { continue };

@@ -4,20 +4,20 @@ use egressd_model::resource::{DestinationRule, Resolution, Resource, ServiceEntr
 use egressd_model::value::{Labels, selects};
 
 use crate::analysis::findings::{Findings, Place};
-use crate::analysis::world::World;
+use crate::analysis::world::{Entry, World};
 
 pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     for entry in world.subject.model.service_entries() {
         workloads(world, entry, findings);
     }
     for rule in world.subject.model.destination_rules() {
-        let services: Vec<&Resource<ServiceEntry>> = services(world, rule);
+        let services = world.governed(rule);
         if services.is_empty() {
             continue;
         }
         for (index, subset) in rule.subsets.iter().enumerate() {
-            if !services.iter().any(|entry| has_members(world, entry, subset)) {
-                tell_subset(rule, index, subset.span, subset, &services, findings);
+            if !services.iter().any(|one| has_members(world, one.entry, subset)) {
+                tell_subset(rule, index, subset.span, subset, services, findings);
             }
         }
     }
@@ -52,18 +52,6 @@ fn workloads(world: &World<'_>, entry: &Resource<ServiceEntry>, findings: &mut F
     );
 }
 
-/// The ServiceEntries that a rule is about.
-fn services<'a>(
-    world: &World<'a>,
-    rule: &'a Resource<DestinationRule>,
-) -> Vec<&'a Resource<ServiceEntry>> {
-    if rule.host.is_wildcard() {
-        return world.under(rule.host.as_str()).flatten().map(|entry| entry.entry).collect();
-    }
-    let found = world.find(rule.host.as_str(), &rule.meta.namespace);
-    found.entries.iter().map(|entry| entry.entry).collect()
-}
-
 /// Whether a subset has an endpoint. NONE needs none, DYNAMIC_DNS has no subsets, and what a host name resolves
 /// to has no labels (semantics.md §4).
 fn has_members(world: &World<'_>, entry: &Resource<ServiceEntry>, subset: &Subset) -> bool {
@@ -85,10 +73,11 @@ fn tell_subset(
     index: usize,
     span: egressd_model::Span,
     subset: &Subset,
-    services: &[&Resource<ServiceEntry>],
+    services: &[Entry<'_>],
     findings: &mut Findings,
 ) {
-    let resolved = services.iter().all(|entry| {
+    let resolved = services.iter().all(|one| {
+        let entry = one.entry;
         entry.endpoints.is_empty()
             && entry.workload_selector.is_none()
             && entry.resolution.value.is_dns()

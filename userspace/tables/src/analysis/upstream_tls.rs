@@ -5,14 +5,13 @@ use egressd_model::resource::{
 };
 
 use crate::analysis::findings::{Findings, Place};
-use crate::analysis::policies::services;
 use crate::analysis::world::{Entry, World};
 
 pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     for rule in world.subject.model.destination_rules() {
-        let entries = services(world, rule);
+        let entries = world.governed(rule);
         for block in blocks(rule) {
-            double(rule, &block, &entries, findings);
+            double(rule, &block, entries, findings);
             credential(rule, &block, findings);
         }
     }
@@ -68,7 +67,7 @@ fn add_policy<'a>(field: &str, policy: &'a TrafficPolicy, all: &mut Vec<Block<'a
 fn double(
     rule: &Resource<DestinationRule>,
     block: &Block<'_>,
-    entries: &[&Entry<'_>],
+    entries: &[Entry<'_>],
     findings: &mut Findings,
 ) {
     let hit = entries.iter().find_map(|one| {

@@ -38,6 +38,8 @@ pub(super) struct World<'a> {
     exports: Vec<ExportTarget>,
     /// ServiceEntries of which some host asks for an address.
     asking: HashSet<Key>,
+    /// For each wildcard of a DestinationRule the hosts that no more specific rule has.
+    governed: HashMap<&'a str, Vec<Entry<'a>>>,
 }
 
 /// Something that a selector may select.
@@ -81,6 +83,7 @@ impl<'a> World<'a> {
                 .filter(|request| !request.hosts.is_empty())
                 .map(|request| request.entry)
                 .collect(),
+            governed: HashMap::new(),
         };
         for entry in model.service_entries() {
             for (index, host) in entry.hosts.iter().enumerate() {
@@ -103,7 +106,19 @@ impl<'a> World<'a> {
             world.gateways.entry(&gateway.meta.name).or_default().push(&gateway.meta.namespace);
         }
         world.add_workloads(model);
+        world.govern();
         world
+    }
+
+    fn govern(&mut self) {
+        let mut governed: HashMap<&'a str, Vec<Entry<'a>>> = HashMap::new();
+        for entry in self.entries() {
+            let pattern = self.rule_patterns(entry.host.as_str()).next();
+            if let Some(pattern) = pattern.filter(|pattern| pattern.starts_with('*')) {
+                governed.entry(pattern).or_default().push(entry);
+            }
+        }
+        self.governed = governed;
     }
 
     fn add_workloads(&mut self, model: &'a Model) {
@@ -184,9 +199,13 @@ impl<'a> World<'a> {
         parents(host).find_map(|parent| self.declared(&format!("*{parent}")).first().copied())
     }
 
-    /// The DestinationRules of the most specific pattern that covers a host.
-    pub(super) fn most_specific_rules(&self, host: &str) -> &[&'a Resource<DestinationRule>] {
-        self.rule_patterns(host).next().map_or(&[], |pattern| self.rules_for(pattern))
+    /// The hosts that a DestinationRule is about: its own, or for a wildcard those that no more specific rule has.
+    pub(super) fn governed(&self, rule: &'a Resource<DestinationRule>) -> &[Entry<'a>] {
+        if rule.host.is_wildcard() {
+            self.governed.get(rule.host.as_str()).map_or(&[], Vec::as_slice)
+        } else {
+            self.find(rule.host.as_str(), &rule.meta.namespace).entries
+        }
     }
 
     /// Every DestinationRule that covers a host.
