@@ -250,6 +250,24 @@ fn a_configuration_is_looked_at_as_its_node_sees_it() {
 }
 
 #[test]
+fn the_mesh_decides_how_much_a_wildcard_matters() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let wide = ENTRY.replace("[api.example.com]", "[\"*.example.com\"]").replace("DNS", "NONE");
+    write("x.yaml", &wide);
+    write("mesh.yaml", "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n");
+    let finding = |more: &[&str]| {
+        let run =
+            egressd_in(folder.path(), &[&["check", "--output", "json", "x.yaml"], more].concat());
+        let document: Value = serde_json::from_str(&run.stdout).unwrap();
+        let one = &document["diagnostics"][0];
+        format!("{} {}", one["severity"], one["code"])
+    };
+    assert_eq!(finding(&[]), "\"info\" \"wildcard-any-address\"");
+    assert_eq!(finding(&["--mesh", "mesh.yaml"]), "\"warning\" \"wildcard-any-address\"");
+}
+
+#[test]
 fn conformance_verdicts() {
     let Some(folder) = conformance() else { return };
     let folder = folder.join("validation");

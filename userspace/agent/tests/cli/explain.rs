@@ -176,31 +176,31 @@ fn a_subset_without_endpoints() {
         "033-hello2",
         &["http://xxx.jd.com"],
         &expect![[r#"
-        http://xxx.jd.com
-          destination   240.240.0.1:80
-                   why  egressd answers xxx.jd.com with this address (virtual address of xxx.jd.com)
-          kernel        handed to the proxy
-                   why  there is a row for the address and port
-          listener      0.0.0.0_80
-                   why  no listener has the address, and this one has the port
-          first bytes   an HTTP request
-                   why  the listener looks for TLS and HTTP, and waits for it without limit
-          filter chain  xxx.jd.com:80
-                   why  the first bytes are an HTTP request
-          virtual host  xxx.jd.com:80
-                   why  the request names xxx.jd.com
-          route         http-hello-route
-                   why  VirtualService istio-demo/hello2-vs: it matches every request
-          cluster       outbound|80|docker|xxx.jd.com
-                   why  the rule says so, 100 of 100; DestinationRule istio-demo/hello2-dr
-          endpoints     none
-                   why  no endpoint is known: flag UH
-          TLS           ISTIO_MUTUAL, server name outbound_.80_.docker_.xxx.jd.com to endpoints that speak it
-                   why  the service is part of the mesh
-          timeouts      connect 10s, request none, idle connection 3600s
-          retries       2 after the first try, each within none on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes
-          result        weighted:outbound|80|docker|xxx.jd.com=100
-    "#]],
+            http://xxx.jd.com
+              destination   240.240.0.1:80
+                       why  egressd answers xxx.jd.com with this address (virtual address of xxx.jd.com)
+              kernel        handed to the proxy
+                       why  there is a row for the address and port
+              listener      0.0.0.0_80
+                       why  no listener has the address, and this one has the port
+              first bytes   an HTTP request
+                       why  the listener looks for TLS and HTTP, and waits for it without limit
+              filter chain  xxx.jd.com:80
+                       why  the first bytes are an HTTP request
+              virtual host  xxx.jd.com:80
+                       why  the request names xxx.jd.com
+              route         http-hello-route
+                       why  VirtualService istio-demo/hello2-vs: it matches every request
+              cluster       outbound|80|docker|xxx.jd.com
+                       why  the rule says so, 100 of 100; DestinationRule istio-demo/hello2-dr
+              endpoints     none
+                       why  no endpoint is known: flag UH
+              TLS           ISTIO_MUTUAL, server name outbound_.80_.docker_.xxx.jd.com to endpoints that speak it
+                       why  the service is part of the mesh
+              timeouts      connect 10s, request none, idle connection 3600s
+              retries       2 after the first try, each without a limit on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes
+              result        weighted:outbound|80|docker|xxx.jd.com=100
+        "#]],
     );
 }
 
@@ -241,7 +241,7 @@ fn as_json() {
         "036-baidu-ext",
         &["--output", "json", "http://baidu.com", "http://www.baidu.com"],
         &expect![[r#"
-            {"target":"http://baidu.com","result":"outbound|80||baidu.com","listener":"0.0.0.0_80","route":"default","steps":[{"stage":"destination","chosen":"240.240.0.1:80","because":"egressd answers baidu.com with this address (virtual address of baidu.com)"},{"stage":"kernel","chosen":"handed to the proxy","because":"there is a row for the address and port"},{"stage":"listener","chosen":"0.0.0.0_80","because":"no listener has the address, and this one has the port"},{"stage":"first bytes","chosen":"an HTTP request","because":"the listener looks for TLS and HTTP, and waits for it without limit"},{"stage":"filter chain","chosen":"baidu.com:80","because":"the first bytes are an HTTP request"},{"stage":"virtual host","chosen":"baidu.com:80","because":"the request names baidu.com"},{"stage":"route","chosen":"default","because":"it matches every request"},{"stage":"cluster","chosen":"outbound|80||baidu.com","because":"the rule says so"},{"stage":"endpoints","chosen":"baidu.com:80","because":"every address of every name; chosen by LEAST_REQUEST"},{"stage":"TLS","chosen":"bytes as they are","because":"no DestinationRule asks for TLS"},{"stage":"timeouts","chosen":"connect 10s, request none, idle connection 3600s","because":""},{"stage":"retries","chosen":"2 after the first try, each within none","because":"on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"}],"hints":[]}
+            {"target":"http://baidu.com","result":"outbound|80||baidu.com","listener":"0.0.0.0_80","route":"default","steps":[{"stage":"destination","chosen":"240.240.0.1:80","because":"egressd answers baidu.com with this address (virtual address of baidu.com)"},{"stage":"kernel","chosen":"handed to the proxy","because":"there is a row for the address and port"},{"stage":"listener","chosen":"0.0.0.0_80","because":"no listener has the address, and this one has the port"},{"stage":"first bytes","chosen":"an HTTP request","because":"the listener looks for TLS and HTTP, and waits for it without limit"},{"stage":"filter chain","chosen":"baidu.com:80","because":"the first bytes are an HTTP request"},{"stage":"virtual host","chosen":"baidu.com:80","because":"the request names baidu.com"},{"stage":"route","chosen":"default","because":"it matches every request"},{"stage":"cluster","chosen":"outbound|80||baidu.com","because":"the rule says so"},{"stage":"endpoints","chosen":"baidu.com:80","because":"every address of every name; chosen by LEAST_REQUEST"},{"stage":"TLS","chosen":"bytes as they are","because":"no DestinationRule asks for TLS"},{"stage":"timeouts","chosen":"connect 10s, request none, idle connection 3600s","because":""},{"stage":"retries","chosen":"2 after the first try, each without a limit","because":"on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"}],"hints":[]}
             {"target":"http://www.baidu.com","result":"PassthroughCluster","listener":"0.0.0.0_80","route":"allow_any","steps":[{"stage":"destination","chosen":"www.baidu.com:80","because":"www.baidu.com is resolved upstream; 203.0.113.1 stands for its address (see --address)"},{"stage":"kernel","chosen":"handed to the proxy","because":"there is a row for the port"},{"stage":"listener","chosen":"0.0.0.0_80","because":"no listener has the address, and this one has the port"},{"stage":"first bytes","chosen":"an HTTP request","because":"the listener looks for TLS and HTTP, and waits for it without limit"},{"stage":"filter chain","chosen":"baidu.com:80","because":"the first bytes are an HTTP request"},{"stage":"virtual host","chosen":"allow_any","because":"no other virtual host of table 80 answers to www.baidu.com","not":{"what":"baidu.com","why":"baidu.com does not stand for the names under it; *.baidu.com would"}},{"stage":"route","chosen":"allow_any","because":"it matches every request"},{"stage":"cluster","chosen":"PassthroughCluster","because":"the rule says so"},{"stage":"endpoints","chosen":"www.baidu.com:80","because":"the original destination"},{"stage":"TLS","chosen":"bytes as they are","because":"no DestinationRule asks for TLS"},{"stage":"timeouts","chosen":"connect 10s, request none, idle connection 300s","because":""},{"stage":"retries","chosen":"none","because":"the rule has no retries"}],"hints":["the nearest host is baidu.com, which does not cover www.baidu.com"]}
         "#]],
     );

@@ -61,15 +61,17 @@ impl Story<'_> {
         }
         match &forward.retry {
             None => self.tell(Stage::Retries, "none", "the rule has no retries"),
-            Some(retry) => self.tell(
-                Stage::Retries,
-                format!(
-                    "{} after the first try, each within {}",
-                    retry.attempts,
-                    words::limit(retry.per_try_timeout.or(forward.timeout))
-                ),
-                format!("on {}", retry.retry_on),
-            ),
+            Some(retry) => {
+                let each = match retry.per_try_timeout.or(forward.timeout) {
+                    Some(limit) => format!("each within {limit:?}"),
+                    None => "each without a limit".to_owned(),
+                };
+                self.tell(
+                    Stage::Retries,
+                    format!("{} after the first try, {each}", retry.attempts),
+                    format!("on {}", retry.retry_on),
+                );
+            }
         }
     }
 
@@ -164,7 +166,7 @@ impl Tables {
         }
         let why =
             format!("no DestinationRule for {host} has the subset {subset}, or it has no endpoint");
-        let known = self.clusters.values().filter(|cluster| {
+        let known = self.clusters().filter(|cluster| {
             cluster.service().is_some_and(|of| *of.host == *host && of.port == port)
         });
         let names = words::list(known.map(|cluster| &cluster.name));
