@@ -149,12 +149,7 @@ const EMPTY: DnsSocket = DnsSocket {
 
 #[inline(always)]
 fn find(state: &DnsSocket, server: &Endpoint) -> Option<u32> {
-    for slot in 0..DNS_SLOTS {
-        if state.servers[index(slot)] == *server {
-            return Some(slot);
-        }
-    }
-    None
+    (0..DNS_SLOTS).find(|slot| state.servers[index(*slot)] == *server)
 }
 
 #[inline(always)]

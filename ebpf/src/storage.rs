@@ -15,6 +15,7 @@ use core::ffi::c_void;
 ///
 /// `sk` must be a socket pointer the verifier knows not to be null, or a cgroup_sock context.
 #[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "the map is a handle; the value belongs to the socket")]
 pub(crate) fn get<T>(map: &'static SkStorage<T>, sk: *mut c_void) -> Option<&'static mut T> {
     // SAFETY: the helper returns null or a value of the map's type that lives until the program
     // ends; concurrent writers of one socket's storage are serialised by the socket's lock.
@@ -23,6 +24,7 @@ pub(crate) fn get<T>(map: &'static SkStorage<T>, sk: *mut c_void) -> Option<&'st
 
 /// The value `sk` carries, made zero if there was none; `None` when memory is short.
 #[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "the map is a handle; the value belongs to the socket")]
 pub(crate) fn get_or_create<T>(
     map: &'static SkStorage<T>,
     sk: *mut c_void,

@@ -135,7 +135,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("x.yaml");
         fs::write(&path, b"ab\xff").unwrap();
-        let error = read(&[path.clone()]).unwrap_err().to_string();
+        let error = read(std::slice::from_ref(&path)).unwrap_err().to_string();
         assert_eq!(error, format!("reading {}: byte 2 is not UTF-8", path.display()));
         let absent = root.path().join("absent");
         assert!(read(&[absent]).unwrap_err().to_string().contains("No such file"));

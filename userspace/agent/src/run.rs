@@ -77,6 +77,7 @@ fn try_run(args: &cli::Run) -> Result<(), Failure> {
     let files = daemon::watch(store.paths());
     let generation = store.load()?;
     report::findings(&generation.findings);
+    report::conflicts(&generation.tables);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("egressd-main")

@@ -159,11 +159,6 @@ impl Store {
         self.options.dns_capture
     }
 
-    /// The MeshConfig in force.
-    pub(crate) fn mesh(&self) -> &MeshConfig {
-        &self.mesh
-    }
-
     /// The files and folders that are read.
     pub(crate) fn paths(&self) -> &[PathBuf] {
         self.resources.to_read()

@@ -46,8 +46,8 @@ fn switch(telemetry: &Telemetry) -> Option<bool> {
             matches!(matches.mode.value, WorkloadMode::Client | WorkloadMode::ClientAndServer)
         })
     };
-    let entries = telemetry.access_logging.iter().map(|entry| &entry.value);
-    let entry = entries.filter(leaving).next_back()?;
+    let mut entries = telemetry.access_logging.iter().map(|entry| &entry.value);
+    let entry = entries.rfind(leaving)?;
     Some(!entry.disabled.as_ref().is_some_and(|disabled| disabled.value))
 }
 

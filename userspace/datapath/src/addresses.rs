@@ -9,8 +9,7 @@ use std::{
 use nix::{
     ifaddrs::getifaddrs,
     sys::socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike as _,
-        bind, recv, socket,
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
     },
 };
 
@@ -20,10 +19,9 @@ use crate::error::Error;
 pub(crate) fn local() -> io::Result<Vec<IpAddr>> {
     let mut found: Vec<IpAddr> = getifaddrs()?
         .filter_map(|interface| interface.address)
-        .filter_map(|address| match address.family()? {
-            AddressFamily::Inet => Some(address.as_sockaddr_in()?.ip().into()),
-            AddressFamily::Inet6 => Some(address.as_sockaddr_in6()?.ip().into()),
-            _ => None,
+        .filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
         })
         .collect();
     found.sort_unstable();

@@ -253,7 +253,7 @@ mod tests {
         let row = Row::new(egressd_abi::RowVerdict::Proxy, 0);
         let mut table = KernelTable::default();
         for i in 0..=65_536_u32 {
-            let ip = std::net::Ipv4Addr::from(i);
+            let ip = Ipv4Addr::from(i);
             table.exact.insert(RowKey::new(ip.into(), 1), row);
         }
         let text = check_sizes(&table).unwrap_err().to_string();

@@ -206,6 +206,7 @@ impl Work {
             }
         };
         report::findings(&generation.findings);
+        report::conflicts(&generation.tables);
         match self.state.publish(&generation) {
             Ok(number) => tracing::info!(generation = number, "reloaded"),
             Err(error) => tracing::error!(%error, "the kernel keeps the generation before"),

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use egressd_model::{Diagnostic, Severity};
+use egressd_tables::Tables;
 
 use super::Failure;
 use crate::store::LoadError;
@@ -14,6 +15,22 @@ pub(super) fn findings(findings: &[Diagnostic]) {
             Severity::Error => tracing::error!(%finding, "resource"),
             Severity::Warning => tracing::warn!(%finding, "resource"),
             Severity::Info => tracing::info!(%finding, "resource"),
+        }
+    }
+}
+
+/// Logs every service that lost its place on a listener to another one (semantics.md §0).
+pub(super) fn conflicts(tables: &Tables) {
+    let host = |id| tables.service(id).map_or("?", |service| &*service.host);
+    for listener in tables.listeners() {
+        for conflict in &listener.conflicts {
+            tracing::warn!(
+                listener = %listener.name,
+                winner = host(conflict.winner),
+                loser = host(conflict.loser),
+                reason = %conflict.reason,
+                "two services want the same connections"
+            );
         }
     }
 }
