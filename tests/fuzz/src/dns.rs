@@ -37,8 +37,15 @@ fn limit(query: &[u8], kind: SocketKind) -> usize {
     match (kind, Message::from_vec(query)) {
         (SocketKind::Tcp, _) => usize::from(u16::MAX),
         (SocketKind::Udp, Ok(message)) => usize::from(message.max_payload()).max(PLAIN),
-        // Not readable for others: nothing in it can be relied on to allow more.
-        (SocketKind::Udp, Err(_)) => PLAIN,
+        // Unreadable for the other reader, perhaps in options that ours has no use for: the most that
+        // anything like an OPT record says.
+        (SocketKind::Udp, Err(_)) => {
+            let sizes = query.windows(5).filter_map(|window| match window {
+                [0, 0, 41, high, low] => Some(u16::from_be_bytes([*high, *low])),
+                _ => None,
+            });
+            usize::from(sizes.max().unwrap_or_default()).max(PLAIN)
+        }
     }
 }
 
@@ -48,16 +55,20 @@ const PLAIN: usize = 512;
 /// Hosts with one address, many addresses, one family, a wildcard, and names that fill a message.
 fn names() -> Arc<dyn Names> {
     let long = format!("{0}.{0}.{0}.example.com", "l".repeat(60));
-    let many: Vec<_> = (0..3000).map(|n| format!("10.9.{}.{}", n / 250, n % 250 + 1)).collect();
+    let mut entries = vec![
+        ("one", "a.example.com", "192.0.2.1".to_owned()),
+        ("both", "both.example.com", "192.0.2.2, '2001:db8::2'".to_owned()),
+        ("six", "six.example.com", "'2001:db8::6'".to_owned()),
+        ("wild", "'*.wild.example.com'", "192.0.2.3".to_owned()),
+        ("long", &long, "192.0.2.4".to_owned()),
+    ];
+    // An entry holds 256 at most; entries of one host add up.
+    for (third, name) in ["many-1", "many-2", "many-3", "many-4", "many-5"].iter().enumerate() {
+        let many: Vec<_> = (0..250).map(|last| format!("10.9.{third}.{last}")).collect();
+        entries.push((name, "many.example.com", many.join(", ")));
+    }
     let mut text = String::new();
-    for (name, host, addresses) in [
-        ("one", "a.example.com", "192.0.2.1"),
-        ("both", "both.example.com", "192.0.2.2, '2001:db8::2'"),
-        ("six", "six.example.com", "'2001:db8::6'"),
-        ("wild", "'*.wild.example.com'", "192.0.2.3"),
-        ("long", &long, "192.0.2.4"),
-        ("many", "many.example.com", &many.join(", ")),
-    ] {
+    for (name, host, addresses) in entries {
         text.push_str(&format!(
             "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\n\
              spec: {{hosts: [{host}], addresses: [{addresses}], resolution: NONE, \

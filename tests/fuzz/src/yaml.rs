@@ -24,7 +24,8 @@ fn check(diagnostic: &Diagnostic, data: &[u8]) {
     assert!(bytes.end <= data.len(), "{diagnostic}: {bytes:?} is outside {} bytes", data.len());
     if let Ok(text) = std::str::from_utf8(data) {
         assert!(text.get(bytes.clone()).is_some(), "{diagnostic}: {bytes:?} splits a character");
-        let lines = text.split('\n').count();
+        // A carriage return alone ends a line as well.
+        let lines = text.split(['\n', '\r']).count();
         assert!(diagnostic.line() as usize <= lines, "{diagnostic}: after the last line, {lines}");
     }
     assert!(!diagnostic.message.is_empty(), "{diagnostic:?} says nothing");
