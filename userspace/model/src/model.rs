@@ -122,12 +122,7 @@ impl Model {
 
 /// Sorts by age. Of resources that exist twice the later ones are reported and removed.
 fn arrange<T>(kind: &str, resources: &mut Vec<Arc<Resource<T>>>, twice: &mut Vec<Diagnostic>) {
-    let place = |meta: &Meta| (Arc::clone(&meta.path), meta.span.line);
-    resources.sort_by(|a, b| {
-        (&a.meta.namespace, &a.meta.name)
-            .cmp(&(&b.meta.namespace, &b.meta.name))
-            .then_with(|| place(&a.meta).cmp(&place(&b.meta)))
-    });
+    sort_by_name(resources);
     for pair in resources.windows(2) {
         let [first, second] = [&pair[0].meta, &pair[1].meta];
         if (&first.namespace, &first.name) == (&second.namespace, &second.name) {
@@ -150,5 +145,24 @@ fn arrange<T>(kind: &str, resources: &mut Vec<Arc<Resource<T>>>, twice: &mut Vec
     resources.dedup_by(|later, first| {
         (&later.meta.namespace, &later.meta.name) == (&first.meta.namespace, &first.meta.name)
     });
-    resources.sort_by(|a, b| a.meta.cmp_age(&b.meta));
+    // Without any time the order of names is that of ages.
+    if resources.iter().any(|resource| resource.meta.creation.is_some()) {
+        resources.sort_by(|a, b| a.meta.cmp_age(&b.meta));
+    }
+}
+
+/// By namespace and name, those that have both in common by place.
+fn sort_by_name<T>(resources: &mut Vec<Arc<Resource<T>>>) {
+    // Sorting looks at each name many times: side by side they take half as long as behind pointers.
+    let mut keys: Vec<(&str, &str, usize)> = Vec::with_capacity(resources.len());
+    for (index, resource) in resources.iter().enumerate() {
+        keys.push((&resource.meta.namespace, &resource.meta.name, index));
+    }
+    let place = |index: usize| {
+        let meta = resources.get(index).map(|resource| &resource.meta);
+        meta.map(|meta| (&meta.path, meta.span.line))
+    };
+    keys.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| place(a.2).cmp(&place(b.2))));
+    let sorted = keys.iter().filter_map(|(_, _, index)| resources.get(*index)).cloned().collect();
+    *resources = sorted;
 }

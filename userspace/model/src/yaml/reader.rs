@@ -275,8 +275,8 @@ impl<'t> Builder<'t> {
         let at = self.cursor.byte(text, error.marker().index());
         let mut span = self.place(*error.marker(), at, at);
         let written = text.trim_end();
-        if at > written.len() {
-            // Something was not closed before the end: the last line is a better place than an empty one after it.
+        if at >= written.len() {
+            // Something was missing at the end: the last line is a better place than an empty one after it.
             let start = written.rfind('\n').map_or(0, |newline| newline + 1);
             let line = self.chunk.line as usize + written.matches('\n').count() + 1;
             let column = written[start..].chars().count();
