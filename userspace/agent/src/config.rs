@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) capture: CaptureConfig,
     /// The hardened answers of semantics.md §9.
     pub(crate) strict: bool,
+    /// Whose answers are given where ours differ from Istio's on purpose.
+    pub(crate) answers: Answers,
     /// How long flows may go on after SIGTERM.
     pub(crate) drain_timeout: Duration,
     /// Where access records go.
@@ -214,6 +216,26 @@ enum PathMode {
     Direct,
 }
 
+/// `answers:`: what a configuration means where Istio's own answer does harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answers {
+    /// Ours, listed in the manual's decisions. The default.
+    #[default]
+    Egressd,
+    /// Istio's, bug for bug.
+    Istio,
+}
+
+impl From<Answers> for egressd_tables::Answers {
+    fn from(answers: Answers) -> Self {
+        match answers {
+            Answers::Egressd => Self::Ours,
+            Answers::Istio => Self::Istio,
+        }
+    }
+}
+
 /// `identity:`: who we are to a mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -235,6 +257,7 @@ struct File {
     capture: CaptureFile,
     path: PathMode,
     strict: bool,
+    answers: Answers,
     #[serde(deserialize_with = "duration::deserialize")]
     drain_timeout: Duration,
     identity: IdentityConfig,
@@ -303,6 +326,7 @@ impl Default for File {
             capture: CaptureFile::default(),
             path: PathMode::default(),
             strict: false,
+            answers: Answers::default(),
             drain_timeout: Duration::from_secs(30),
             identity: IdentityConfig::default(),
             dns: DnsFile::default(),
@@ -389,6 +413,7 @@ impl Config {
                 port: file.capture.port,
             },
             strict: file.strict,
+            answers: file.answers,
             drain_timeout: file.drain_timeout,
             access_log: file.access_log,
             dns: file.dns.into_config().map_err(|text| value("dns.upstreams", text))?,
@@ -453,6 +478,7 @@ mod tests {
              capture: {cgroups: [/sys/fs/cgroup/x], onProxyDown: reject, excludeCidrs: [10.0.0.0/8], excludePorts: [22], port: 16001}\n\
              path: auto\n\
              strict: true\n\
+             answers: istio\n\
              drainTimeout: 1m30s\n\
              identity: {certificate: c, key: k, ca: a, trustDomain: td}\n\
              dns: {capture: resolv.conf, upstreams: [1.1.1.1], allocateVips: false}\n\

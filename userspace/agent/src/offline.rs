@@ -157,7 +157,10 @@ impl Request {
             strict: config.strict,
             dns_capture: self.dns_capture.unwrap_or(dns.capture),
             http_proxy_port: self.http_proxy_port,
-            answers: self.answers,
+            answers: match self.answers {
+                Answers::Istio => Answers::Istio,
+                Answers::Ours => config.answers.into(),
+            },
             ..Options::default()
         };
         let allocate_vips = self.allocate_vips.unwrap_or(dns.allocate_vips);

@@ -83,7 +83,9 @@ impl Store {
         };
         let resources = config.resources.clone();
         let dns = DnsSwitches::of(&config.dns, &mesh);
-        let options = Options { dns_capture: dns.capture, strict: config.strict, ..options };
+        let answers = config.answers.into();
+        let (dns_capture, strict) = (dns.capture, config.strict);
+        let options = Options { dns_capture, strict, answers, ..options };
         let vips = match dns.capture && dns.allocate_vips {
             true => Some(open_vips(&config.state_directory)?),
             false => None,

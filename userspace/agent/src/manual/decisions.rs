@@ -37,3 +37,34 @@
 //! *Choice.* Maps are opened with byte arrays of the same size; zerocopy proves the conversion.
 //!
 //! *Consequences.* No unsafe code at all for map access; a wrong size fails when the map is opened.
+//!
+//! # The DNS port follows the proxy's (2026-11)
+//!
+//! *Choice.* The DNS server listens 52 ports above `capture.port`: 15053 beside 15001, as in Istio.
+//!
+//! *Consequences.* A second daemon in the same network namespace needs one key changed, not two.
+//!
+//! # Rejected files hold everything back (2026-11)
+//!
+//! *Context.* After a bad edit of one file, another file may be edited well.
+//!
+//! *Choice.* As long as one file is rejected, nothing takes effect; every finding is logged each
+//! time.
+//!
+//! *Consequences.* What is in force is always what the files said together at some moment.
+//!
+//! # Where answers differ from Istio's on purpose (2026-11)
+//!
+//! `answers: istio` in egressd.yaml, or `explain --answers istio`, gives Istio's own; the
+//! conformance tests run with it. The cases are those under the conformance data's `routing/`.
+//!
+//! | what | Istio | egressd | why | case |
+//! |---|---|---|---|---|
+//! | a short destination host in a VirtualService | is expanded with the namespace | names the service of that very name, if there is one | there is no cluster domain here | `vs/short-name-destination` |
+//! | the port in the authority of an explicit-proxy request | is stripped, so that only port 80 is found | chooses the port | `host:8080` means port 8080 | `policy/http-proxy-listener` |
+//! | the port of an http rule's destination | its service is looked for among those of the listener's port | its only port, whatever the listener's | the API's documentation says so | |
+//! | destinationSubnets of several matches of a tls rule | those of one match hold for the next ones too | each match has its own | an accident of iteration | |
+//! | a service with an allocated VIP, dialled at its real address | passes as unknown | is found by SNI or Host | as it is without VIPs (seeds.md) | `matrix/*-auto-*` |
+//! | an undeclared port of an allocated VIP | goes to 240.x, which leads nowhere | the host is resolved and the connection forwarded as PassthroughCluster (ALLOW_ANY and DNS resolution), else refused at once | declaring 80 must not break 443 | |
+//! | ports 15001 and 15006 of any destination | black hole | ordinary ports | our listeners are elsewhere | |
+//! | whose VIP it is when two hosts share one | changes from push to push | the oldest one's, then by name | an answer must be the same twice | |
