@@ -7,6 +7,7 @@ use crate::cmd;
 
 mod capture;
 mod stats;
+mod tables;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Parser)]
@@ -19,12 +20,15 @@ pub(crate) struct Args {
 enum Name {
     /// connect() without and with the hook; round trips and bulk, direct and through the proxy.
     Capture,
+    /// Reading, compiling, deciding and changing 10,000 services.
+    Tables,
 }
 
 /// Measures, prints the table, and fails if a goal is missed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let report = match args.name {
         Name::Capture => capture::run()?,
+        Name::Tables => tables::run()?,
     };
     report.print()
 }

@@ -40,6 +40,8 @@ pub(crate) fn hosts(n: usize) -> [String; 2] {
 /// A ServiceEntry; each edition differs from the one before.
 pub(crate) fn entry(n: usize, edition: usize) -> String {
     let [first, second] = hosts(n);
+    let address = format!("  addresses:\n  - 10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255);
+    let last = n % 250 + 1;
     let (ports, rest) = match n % KINDS {
         0 => (
             "  - number: 80\n    name: http\n    protocol: HTTP\n\
@@ -52,18 +54,14 @@ pub(crate) fn entry(n: usize, edition: usize) -> String {
         ),
         2 => (
             "  - number: 3306\n    name: mysql\n    protocol: TCP\n",
-            "  resolution: DNS\n".to_owned(),
+            // Two hosts can share a TCP port only if nobody has to look one up.
+            format!("  resolution: NONE\n{address}"),
         ),
         _ => (
             "  - number: 8080\n    name: http-alt\n    protocol: HTTP\n",
             format!(
-                "  resolution: STATIC\n  addresses:\n  - 10.{}.{}.{}\n\
-                 \x20 endpoints:\n  - address: 192.0.2.{}\n  - address: 198.51.100.{}\n",
-                100 + (n >> 16),
-                n >> 8 & 255,
-                n & 255,
-                n % 250 + 1,
-                n % 250 + 1,
+                "  resolution: STATIC\n{address}  endpoints:\n  - address: 192.0.2.{last}\n\
+                 \x20 - address: 198.51.100.{last}\n"
             ),
         ),
     };
