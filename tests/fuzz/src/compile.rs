@@ -108,7 +108,7 @@ fn decide(tables: &Tables) {
     for (index, ip) in to.iter().enumerate() {
         // Each address at some ports only: their product would take most of the time.
         let port = ports[index % ports.len()];
-        for port in [port, 80, 443] {
+        for port in [port, 80] {
             let destination = SocketAddr::new(*ip, port);
             tables.kernel_rows().find(destination);
             for host in grammar::NAMES {
@@ -133,8 +133,11 @@ fn ask(tables: &Tables, destination: SocketAddr, payload: Payload<'_>) {
     let answer = tables.answer(&call);
     assert!(!answer.listener().is_empty(), "an answer without a listener");
     assert!(!answer.result().is_empty(), "an answer that says nothing");
-    let explanation = tables.explain(&call);
-    assert_eq!(explanation.answer.result(), answer.result(), "explained otherwise than decided");
+    // A pass over all services: not for every call.
+    if destination.port() == 80 {
+        let explained = tables.explain(&call).answer;
+        assert_eq!(explained.result(), answer.result(), "explained otherwise than decided");
+    }
 }
 
 /// Virtual addresses and listeners that are asked about.
