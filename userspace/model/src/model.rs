@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::resource::{
-    DestinationRule, Gateway, Meta, Pod, Resource, ServiceEntry, Sidecar, Telemetry,
-    VirtualService, WorkloadEntry,
+    DestinationRule, Gateway, Pod, Resource, ServiceEntry, Sidecar, Telemetry, VirtualService,
+    WorkloadEntry,
 };
 use crate::{AnyResource, Diagnostic, ParsedFile, Severity, Verdict};
 
