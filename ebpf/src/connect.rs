@@ -4,9 +4,8 @@ use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use egressd_abi::{
     Class, Config, Counter, Deny, EVENT_DENIED, EVENT_NEW_NETNS, Endpoint, Errno, Facts, Leave,
-    Matched, Original, REASON_DIRECT_DIAL, REASON_NO_PATH, REASON_PROXY_DOWN,
-    REASON_UNKNOWN_DESTINATION, REASON_UNMARKED, SocketState, Verdict, classify, decide,
-    needs_listener,
+    Matched, Original, REASON_NO_PATH, REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION, SocketState,
+    Verdict, classify, decide, needs_listener,
 };
 
 use crate::{
@@ -38,7 +37,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         return ALLOW;
     }
     let snapshot = Snapshot::current();
-    if dns::captures(ctx, &to, config, dns::Transport::Tcp) {
+    if dns::captures(ctx, sk, &to, config, dns::Transport::Tcp) {
         let original = who(ctx, &to, &snapshot, 0);
         let target = dns::tcp_target(config, &to);
         return proxy(ctx, sk, original, &target, SocketState::NO_HANDOFF, family);
@@ -122,8 +121,15 @@ fn deny(
         storage::delete(&EGRESSD_REWRIT, sk.cast());
     }
     let (reason, counter) = match why {
-        Deny::Unmarked => (REASON_UNMARKED, Counter::Unmarked),
-        Deny::DirectDial => (REASON_DIRECT_DIAL, Counter::DirectDial),
+        // Nobody's traffic: counted, and no record that somebody could flood the buffer with.
+        Deny::Unmarked => {
+            report::count(Counter::Unmarked);
+            return fail(errno);
+        }
+        Deny::DirectDial => {
+            report::count(Counter::DirectDial);
+            return fail(errno);
+        }
         Deny::UnknownDestination => (REASON_UNKNOWN_DESTINATION, Counter::Denied),
         Deny::NoPath => (REASON_NO_PATH, Counter::Denied),
         Deny::ProxyDown => {

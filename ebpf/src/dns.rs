@@ -28,7 +28,7 @@ pub(crate) fn turn(ctx: &SockAddrContext, call: Call, family: Family) {
         return;
     }
     let to = &context::address(ctx, family);
-    if !captures(ctx, to, config, Transport::Udp) {
+    if !captures(ctx, sk, to, config, Transport::Udp) {
         if call == Call::Connect {
             storage::delete(&DNS_SOCKETS, sk.cast());
         }
@@ -71,6 +71,7 @@ pub(crate) enum Transport {
 #[inline(always)]
 pub(crate) fn captures(
     ctx: &SockAddrContext,
+    sk: *mut bpf_sock,
     to: &Endpoint,
     config: &Config,
     transport: Transport,
@@ -79,9 +80,11 @@ pub(crate) fn captures(
     if config.dns_port == 0 || !to_dns_port {
         return false;
     }
+    let own_cgroup = report::current_cgroup() == config.own_cgroup;
     let mut facts = DnsFacts {
         to_dns_port,
-        own_cgroup: report::current_cgroup() == config.own_cgroup,
+        own_cgroup,
+        bound_device: context::socket_facts(sk, own_cgroup, config.mark).bound_device,
         server_is_captured: config.captures_all_dns() || is_listed(to),
         listener: true,
         heartbeat_age_ns: heartbeat_age_ns(),

@@ -125,11 +125,20 @@ pub(crate) fn reap(state: &mut SocketState) -> bool {
         return false;
     }
     state.pending = 0;
-    let reaped = HANDOFFS.remove(state.tuple).is_ok();
+    // A tuple may be another socket's by now: the port was free since this handshake failed.
+    let reaped = is_own(state) && HANDOFFS.remove(state.tuple).is_ok();
     if reaped {
         report::count(Counter::Reaped);
     }
     reaped
+}
+
+#[inline(always)]
+#[expect(unsafe_code, reason = "the value is read in place")]
+fn is_own(state: &SocketState) -> bool {
+    // SAFETY: one word is read; a value that is replaced meanwhile is another socket's.
+    let waiting = unsafe { HANDOFFS.get(state.tuple) };
+    waiting.is_some_and(|original| original.cookie == state.original.cookie)
 }
 
 #[inline(always)]

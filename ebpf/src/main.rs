@@ -93,7 +93,9 @@ fn egressd_recv6(ctx: SockAddrContext) -> i32 {
 #[sock_ops]
 fn egressd_tcp(ctx: SockOpsContext) -> u32 {
     handoff::station(&ctx);
-    0
+    // Anything else counts as a refusal and throws away what other programs have replied
+    // (tcp_call_bpf in include/net/tcp.h).
+    1
 }
 
 /// close() of the last reference to a socket.

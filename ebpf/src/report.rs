@@ -19,8 +19,8 @@ const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     if let Some(slot) = COUNTS.get_ptr_mut(counter as u32) {
-        // SAFETY: the slot is this CPU's own and programs on it do not interrupt each other midway
-        // through a store of one word.
+        // SAFETY: the slot is this CPU's own. A program in softirq that counts between load and store
+        // loses one of the two; the BPF target has no atomic addition in core.
         unsafe { *slot += 1 };
     }
 }

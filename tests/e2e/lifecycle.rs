@@ -61,7 +61,18 @@ fn it_leaves_nothing() {
     let daemon = node.daemon().resource(service()).start();
     assert_eq!(
         attached_programs(&node.cgroup),
-        ["sock_ops", "connect4", "connect6", "getpeername4", "getpeername6", "sock_release"]
+        [
+            "sock_ops",
+            "connect4",
+            "connect6",
+            "sendmsg4",
+            "sendmsg6",
+            "recvmsg4",
+            "recvmsg6",
+            "getpeername4",
+            "getpeername6",
+            "sock_release"
+        ]
     );
     dial(&node, VIP, PORT, &[]).run().text();
     daemon.wait_record();

@@ -21,10 +21,14 @@ const SOCK_ADDR: u32 = 18;
 const CONNECT4: u32 = 10;
 
 /// The kinds of program this project attaches, as `enum bpf_attach_type` numbers them.
-const ATTACH_TYPES: [(&str, u32); 6] = [
+const ATTACH_TYPES: [(&str, u32); 10] = [
     ("sock_ops", 3),
     ("connect4", CONNECT4),
     ("connect6", 11),
+    ("sendmsg4", 14),
+    ("sendmsg6", 15),
+    ("recvmsg4", 19),
+    ("recvmsg6", 20),
     ("getpeername4", 29),
     ("getpeername6", 30),
     ("sock_release", 34),

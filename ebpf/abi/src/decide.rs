@@ -159,7 +159,8 @@ pub fn classify(destination: &Endpoint, config: &Config) -> Class {
         return Class::Remote;
     }
     let offset = (destination.port() as u32).wrapping_sub(config.port);
-    if b[15] == 1 && offset < config.spread_v6 { Class::Spread } else { Class::Local }
+    // The kernel takes `::` for `::1`.
+    if offset < config.spread_v6 { Class::Spread } else { Class::Local }
 }
 
 /// Whether the decision hangs on [`Facts::listener`], so that it must be looked up.
@@ -220,7 +221,10 @@ pub fn decide(facts: &Facts) -> Verdict {
 #[inline(always)]
 fn proxy(facts: &Facts, row: Row) -> Verdict {
     if facts.socket.bound_device {
-        return if row.is_allocated() {
+        // A row for a port or a network says nothing of this very address: under REGISTRY_ONLY
+        // anybody who binds a device would pass where the proxy might have refused.
+        let only_perhaps = facts.denies_unknown && !matches!(facts.matched, Matched::Exact);
+        return if row.is_allocated() || only_perhaps {
             Verdict::Deny(Deny::NoPath, Errno::Unreachable)
         } else {
             Verdict::Leave(Leave::BoundDevice)
@@ -279,7 +283,8 @@ mod tests {
             ("169.254.169.254:80", Class::Local),
             ("169.255.0.1:80", Class::Remote),
             ("128.64.0.1:80", Class::Remote),
-            ("[::]:15001", Class::Local),
+            ("[::]:15001", Class::Spread),
+            ("[::]:80", Class::Local),
             ("[::1]:15000", Class::Local),
             ("[::1]:15001", Class::Spread),
             ("[::1]:15016", Class::Spread),
@@ -367,6 +372,12 @@ mod tests {
         assert_eq!(bound(ROW), Verdict::Leave(Leave::BoundDevice));
         let unreachable = Verdict::Deny(Deny::NoPath, Errno::Unreachable);
         assert_eq!(bound(ROW.allocated()), unreachable);
+        let socket = Socket { bound_device: true, ..PLAIN.socket };
+        let strict =
+            |matched| decide(&Facts { socket, denies_unknown: true, ..with_row(matched, ROW) });
+        assert_eq!(strict(Matched::Exact), Verdict::Leave(Leave::BoundDevice));
+        assert_eq!(strict(Matched::Port), unreachable);
+        assert_eq!(strict(Matched::Prefix), unreachable);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct DnsFacts {
     pub to_dns_port: bool,
     /// The current cgroup is egressd's own.
     pub own_cgroup: bool,
+    /// SO_BINDTODEVICE names a device other than lo: what is turned to loopback would be lost.
+    pub bound_device: bool,
     /// The server is one whose queries are captured, or all are.
     pub server_is_captured: bool,
     /// The DNS socket tagged as ours is in the network namespace.
@@ -53,6 +55,7 @@ pub struct DnsFacts {
 pub const fn captures_dns(facts: &DnsFacts) -> bool {
     facts.to_dns_port
         && !facts.own_cgroup
+        && !facts.bound_device
         && facts.server_is_captured
         && facts.listener
         && facts.heartbeat_age_ns < DNS_HEARTBEAT_LIMIT_NS
@@ -67,6 +70,7 @@ mod tests {
         let yes = DnsFacts {
             to_dns_port: true,
             own_cgroup: false,
+            bound_device: false,
             server_is_captured: true,
             listener: true,
             heartbeat_age_ns: DNS_HEARTBEAT_LIMIT_NS - 1,
@@ -75,6 +79,7 @@ mod tests {
         for no in [
             DnsFacts { to_dns_port: false, ..yes },
             DnsFacts { own_cgroup: true, ..yes },
+            DnsFacts { bound_device: true, ..yes },
             DnsFacts { server_is_captured: false, ..yes },
             DnsFacts { listener: false, ..yes },
             DnsFacts { heartbeat_age_ns: DNS_HEARTBEAT_LIMIT_NS, ..yes },

@@ -15,10 +15,6 @@ pub const REASON_UNKNOWN_DESTINATION: u32 = 1;
 pub const REASON_PROXY_DOWN: u32 = 2;
 /// The row has no usable path.
 pub const REASON_NO_PATH: u32 = 3;
-/// A socket of egressd's own cgroup without egressd's mark.
-pub const REASON_UNMARKED: u32 = 4;
-/// Somebody dialled a spread address.
-pub const REASON_DIRECT_DIAL: u32 = 5;
 
 /// One report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

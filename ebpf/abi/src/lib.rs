@@ -31,8 +31,8 @@ pub use dns::{
     DNS_HEARTBEAT_LIMIT_NS, DNS_PORT, DNS_SLOTS, DNS_SPREAD, DnsFacts, DnsSocket, captures_dns,
 };
 pub use event::{
-    EVENT_DENIED, EVENT_NEW_NETNS, Event, EventKind, REASON_DIRECT_DIAL, REASON_NO_PATH,
-    REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION, REASON_UNMARKED,
+    EVENT_DENIED, EVENT_NEW_NETNS, Event, EventKind, REASON_NO_PATH, REASON_PROXY_DOWN,
+    REASON_UNKNOWN_DESTINATION,
 };
 pub use handoff::{Original, SocketState, Tuple};
 pub use row::{OnDown, Row, RowKey, RowVerdict, lpm_bits};

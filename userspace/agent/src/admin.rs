@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -44,7 +44,11 @@ impl AdminSocket {
         }
         match UnixStream::connect(path).await {
             Ok(_answers) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            // A file of another kind refuses, too, and is somebody's.
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused
+                    && fs::symlink_metadata(path)?.file_type().is_socket() =>
+            {
                 fs::remove_file(path)?;
             }
             Err(_absent) => {}

@@ -108,6 +108,20 @@ pub(crate) struct CaptureConfig {
     pub(crate) exclude_ports: Vec<u16>,
     /// The proxy's port on its spread addresses; the fifteen after it are used on `::1` too.
     pub(crate) port: u16,
+    /// In which network namespaces connections are captured.
+    pub(crate) namespaces: Namespaces,
+}
+
+/// `capture.namespaces`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Namespaces {
+    /// The daemon's own. The default: what is captured elsewhere leaves by our namespace, so that a
+    /// sandbox without a network would get one.
+    #[default]
+    Own,
+    /// Every one that a captured process connects in.
+    All,
 }
 
 impl CaptureConfig {
@@ -275,6 +289,7 @@ struct CaptureFile {
     exclude_cidrs: Vec<String>,
     exclude_ports: Vec<u16>,
     port: u16,
+    namespaces: Namespaces,
 }
 
 impl Default for NodeConfig {
@@ -312,6 +327,7 @@ impl Default for CaptureFile {
             exclude_cidrs: Vec::new(),
             exclude_ports: Vec::new(),
             port: 15001,
+            namespaces: Namespaces::default(),
         }
     }
 }
@@ -385,6 +401,10 @@ impl Config {
             let why = "`direct` is not available: use `auto` or `proxy`".to_owned();
             return Err(value("path", why));
         }
+        if file.identity != IdentityConfig::default() {
+            let why = "mesh identities are not available yet: leave the key out".to_owned();
+            return Err(value("identity", why));
+        }
         let exclude_cidrs = file
             .capture
             .exclude_cidrs
@@ -411,6 +431,7 @@ impl Config {
                 exclude_cidrs,
                 exclude_ports: file.capture.exclude_ports,
                 port: file.capture.port,
+                namespaces: file.capture.namespaces,
             },
             strict: file.strict,
             answers: file.answers,
@@ -475,12 +496,12 @@ mod tests {
              resources: [more, /abs]\n\
              stateDirectory: /tmp/s\n\
              adminSocket: /tmp/a\n\
-             capture: {cgroups: [/sys/fs/cgroup/x], onProxyDown: reject, excludeCidrs: [10.0.0.0/8], excludePorts: [22], port: 16001}\n\
+             capture: {cgroups: [/sys/fs/cgroup/x], onProxyDown: reject, excludeCidrs: [10.0.0.0/8], excludePorts: [22], port: 16001, namespaces: all}\n\
              path: auto\n\
              strict: true\n\
              answers: istio\n\
              drainTimeout: 1m30s\n\
-             identity: {certificate: c, key: k, ca: a, trustDomain: td}\n\
+             identity: {certificate: \"\", key: \"\", ca: \"\", trustDomain: cluster.local}\n\
              dns: {capture: resolv.conf, upstreams: [1.1.1.1], allocateVips: false}\n\
              accessLog: {path: /tmp/log, encoding: JSON}\n\
              meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n",
@@ -501,6 +522,7 @@ mod tests {
         assert!(unknown.contains("unknown field `namspace`"), "{unknown}");
         assert!(said("capture: {excludeCidrs: [10.0.0.0/33]}").contains("capture.excludeCidrs"));
         assert!(said("capture: {port: 65530}").contains("between 1 and 65468"));
+        assert!(said("identity: {certificate: c}").contains("identity: mesh identities are not"));
         assert!(said("drainTimeout: soon").contains("`soon` is not a duration like 30s"));
     }
 }

@@ -69,6 +69,7 @@ pub(crate) fn run(args: &cli::Run) -> Exit {
 
 fn try_run(args: &cli::Run) -> Result<(), Failure> {
     let config = configure(args)?;
+    raise_descriptor_limit();
     let families = egressd_datapath::has_global_v6()?;
     let families =
         if families { egressd_tables::IpFamilies::Dual } else { egressd_tables::IpFamilies::V4 };
@@ -85,6 +86,16 @@ fn try_run(args: &cli::Run) -> Result<(), Failure> {
         .build()
         .map_err(Failure::machine("starting the event loop"))?;
     runtime.block_on(daemon::run(&config, store, files, generation))
+}
+
+/// Uses all the descriptors we may: two for each connection, and the usual soft limit is 1,024.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn configure(args: &cli::Run) -> Result<Config, ConfigError> {

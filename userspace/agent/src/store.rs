@@ -60,6 +60,8 @@ pub(crate) struct Store {
     /// `None` where hosts get no virtual addresses.
     vips: Option<VipState>,
     files: BTreeMap<PathBuf, ParsedFile>,
+    /// A file could not be read since everything was read last.
+    stale: bool,
 }
 
 impl Store {
@@ -91,13 +93,15 @@ impl Store {
             false => None,
         };
         let files = BTreeMap::new();
-        Ok(Self { resources, node, options, mesh, findings, vips, files })
+        let stale = false;
+        Ok(Self { resources, node, options, mesh, findings, vips, files, stale })
     }
 
     /// Reads every file and compiles what they say.
     pub(crate) fn load(&mut self) -> Result<Generation, LoadError> {
         let sources = resources::read(self.resources.to_read())?;
         self.files = sources.iter().map(|source| parse(&source.path, &source.text)).collect();
+        self.stale = false;
         self.compile()
     }
 
@@ -105,11 +109,17 @@ impl Store {
     /// long as there is one, nothing else takes effect either.
     pub(crate) fn reload(&mut self, changed: &Changed) -> Result<Generation, LoadError> {
         let Changed::Paths(paths) = changed else { return self.load() };
+        // Until everything has been read, only reading everything can tell what holds.
+        let stale = std::mem::replace(&mut self.stale, true);
+        if stale {
+            return self.load();
+        }
         for path in paths {
             if !self.refresh(path)? {
                 return self.load();
             }
         }
+        self.stale = false;
         self.compile()
     }
 

@@ -33,6 +33,9 @@ pub(crate) struct Watch {
     _watcher: notify::RecommendedWatcher,
     steps: Receiver<PathBuf>,
     lost: Arc<AtomicBool>,
+    /// The change under way: when it began, and what it touches.
+    first_step: Option<Instant>,
+    paths: BTreeSet<PathBuf>,
 }
 
 /// What has changed.
@@ -59,24 +62,35 @@ impl Watch {
                 watcher.watch(folder, RecursiveMode::NonRecursive)?;
             }
         }
-        Ok(Self { _watcher: watcher, steps, lost })
+        let (first_step, paths) = (None, BTreeSet::new());
+        Ok(Self { _watcher: watcher, steps, lost, first_step, paths })
     }
 
-    /// Waits for the next change. Never ends if there will be none.
+    /// Waits for the next change. Never ends if there will be none. Cancelled while it waits, it loses
+    /// nothing.
     pub(crate) async fn changed(&mut self) -> Changed {
-        let Some(first) = self.steps.recv().await else {
-            return std::future::pending().await;
-        };
-        let limit = Instant::now() + LIMIT;
-        let mut paths = BTreeSet::from([first]);
-        let next = || limit.min(Instant::now() + QUIET);
-        while let Ok(Some(path)) = timeout_at(next(), self.steps.recv()).await {
-            paths.insert(path);
+        loop {
+            let step = match self.first_step {
+                None => self.steps.recv().await,
+                Some(first) => {
+                    let deadline = (first + LIMIT).min(Instant::now() + QUIET);
+                    match timeout_at(deadline, self.steps.recv()).await {
+                        Ok(step) => step,
+                        Err(_quiet) => break,
+                    }
+                }
+            };
+            let Some(path) = step else { return std::future::pending().await };
+            self.paths.insert(path);
+            self.first_step.get_or_insert_with(Instant::now);
         }
+        self.first_step = None;
+        let paths = std::mem::take(&mut self.paths);
         if self.lost.swap(false, Ordering::AcqRel) {
-            return Changed::Anything;
+            Changed::Anything
+        } else {
+            Changed::Paths(paths)
         }
-        Changed::Paths(paths)
     }
 }
 

@@ -1,6 +1,12 @@
 //! Programs, links and maps, from loading to leaving.
 
-use std::{collections::BTreeSet, fs::File, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs::{File, OpenOptions},
+    net::IpAddr,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf,
@@ -25,6 +31,11 @@ use crate::{
     preflight,
     rows::{Generations, KernelTable, take},
 };
+
+/// The size of the table of hand-offs: a walk of a table that changes may never end by itself.
+const HANDOFFS: usize = 16_384;
+/// Addresses kept of one network namespace: so that none can fill the table for all.
+const ADDRESSES: usize = 256;
 
 /// How to capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +89,9 @@ pub struct Datapath {
 #[derive(Debug)]
 struct Captured {
     path: PathBuf,
-    lock: Flock<File>,
+    directory: File,
+    /// Kept for as long as we capture.
+    _lock: Flock<File>,
 }
 
 impl Datapath {
@@ -189,28 +202,48 @@ impl Datapath {
         let addresses = addresses::local().map_err(Error::io("listing our addresses"))?;
         let now: BTreeSet<(u64, RowKey)> =
             addresses.into_iter().map(|ip| (netns, RowKey::new(ip, 0))).collect();
-        let here = |entry: &&(u64, RowKey)| entry.0 == netns;
-        let gone: Vec<_> =
-            self.own_held.iter().filter(here).filter(|a| !now.contains(a)).copied().collect();
-        for (netns, address) in gone {
-            self.own
-                .remove(&bytes::own_address(netns, address))
-                .map_err(Error::bpf("removing an address of ours"))?;
-            self.own_held.remove(&(netns, address));
+        let gone = self.own_held.iter().filter(|held| held.0 == netns && !now.contains(held));
+        for entry in gone.copied().collect::<Vec<_>>() {
+            self.forget_address(entry);
         }
-        for (netns, address) in now {
-            if self.own_held.insert((netns, address)) {
+        for (netns, address) in now.into_iter().take(ADDRESSES) {
+            if !self.own_held.contains(&(netns, address)) {
                 self.own
                     .insert(bytes::own_address(netns, address), 1, 0)
                     .map_err(Error::bpf("adding an address of ours"))?;
+                self.own_held.insert((netns, address));
             }
         }
         Ok(())
     }
 
-    /// Puts a generation's rows into the kernel and makes them the ones in force.
-    pub fn publish(&mut self, number: u32, table: &KernelTable) -> Result<(), Error> {
-        self.generations.publish(number, table)
+    /// Forgets the addresses of a network namespace that is left.
+    pub fn forget_addresses(&mut self, netns: NetnsCookie) {
+        let gone = self.own_held.iter().filter(|held| held.0 == netns.raw());
+        for entry in gone.copied().collect::<Vec<_>>() {
+            self.forget_address(entry);
+        }
+    }
+
+    fn forget_address(&mut self, entry: (u64, RowKey)) {
+        // One that is not there is as good as removed.
+        if let Err(error) = self.own.remove(&bytes::own_address(entry.0, entry.1)) {
+            tracing::debug!(%error, "removing an address of ours");
+        }
+        self.own_held.remove(&entry);
+    }
+
+    /// Puts a generation's rows into the kernel, beside those in force.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`], or what the kernel says. What is in force stays.
+    pub fn prepare(&mut self, number: u32, table: &KernelTable) -> Result<(), Error> {
+        self.generations.prepare(number, table)
+    }
+
+    /// Makes the rows prepared last the ones in force.
+    pub fn flip(&mut self) -> Result<(), Error> {
+        self.generations.flip()
     }
 
     /// Starts capturing.
@@ -225,9 +258,9 @@ impl Datapath {
         }
         for captured in cgroups {
             if settings.dns.is_some() {
-                links.capture_dns(bpf, &captured.lock, &captured.path)?;
+                links.capture_dns(bpf, &captured.directory, &captured.path)?;
             }
-            links.capture(bpf, &captured.lock, &captured.path)?;
+            links.capture(bpf, &captured.directory, &captured.path)?;
         }
         Ok(())
     }
@@ -273,24 +306,40 @@ impl Datapath {
 
     /// Hand-offs of handshakes under way.
     pub fn handoffs(&self) -> usize {
-        self.handoffs.keys().filter(Result::is_ok).count()
+        self.handoffs.keys().take(HANDOFFS).filter(Result::is_ok).count()
     }
 
     /// The captured cgroups.
-    pub fn cgroups(&self) -> impl Iterator<Item = &std::path::Path> {
+    pub fn cgroups(&self) -> impl Iterator<Item = &Path> {
         self.cgroups.iter().map(|captured| captured.path.as_path())
     }
 }
 
 impl Captured {
     /// A second daemon on the same cgroup would capture what the first one has turned. The lock goes
-    /// with the process, however it ends.
+    /// with the process, however it ends. It is held on a file that only root can open: anybody could
+    /// lock the cgroup's own directory.
     fn lock(path: PathBuf) -> Result<Self, Error> {
-        let file = File::open(&path).map_err(Error::io(format!("opening {}", path.display())))?;
+        let directory =
+            File::open(&path).map_err(Error::io(format!("opening {}", path.display())))?;
+        let number = directory
+            .metadata()
+            .map_err(Error::io(format!("looking at {}", path.display())))?
+            .ino();
+        let file = open_lock(number).map_err(Error::io(format!("making a lock in {LOCKS}")))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { path, lock }),
+            Ok(lock) => Ok(Self { path, directory, _lock: lock }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::AlreadyCaptured { path }),
             Err((_, error)) => Err(Error::io(format!("locking {}", path.display()))(error.into())),
         }
     }
+}
+
+/// Where locks are kept, one empty file for each cgroup that was ever captured.
+const LOCKS: &str = "/run/egressd/locks";
+
+fn open_lock(cgroup: u64) -> std::io::Result<File> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(LOCKS)?;
+    let path = Path::new(LOCKS).join(format!("cgroup-{cgroup}"));
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
 }

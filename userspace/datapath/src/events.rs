@@ -30,10 +30,6 @@ pub enum Denied {
     ProxyDown,
     /// There was no usable path.
     NoPath,
-    /// A socket of our own cgroup without our mark.
-    Unmarked,
-    /// Somebody dialled a spread address.
-    DirectDial,
 }
 
 /// What the kernel side tells.
@@ -65,6 +61,9 @@ pub struct Watch {
     stop: EventFd,
     thread: Option<std::thread::JoinHandle<()>>,
 }
+
+/// Events handled before the other sources have their turn.
+const AT_ONCE: usize = 1024;
 
 /// What the thread reads from.
 pub(crate) struct Sources {
@@ -100,7 +99,8 @@ impl Drop for Watch {
 
 fn run(mut sources: Sources, stop: &OwnedFd, mut handler: impl FnMut(Notice)) {
     while let Some(ready) = wait(&sources, stop) {
-        while let Some(item) = sources.events.next() {
+        for _ in 0..AT_ONCE {
+            let Some(item) = sources.events.next() else { break };
             if let Some(notice) = Event::read_from_bytes(&item).ok().and_then(|e| notice(&e)) {
                 handler(notice);
             }
@@ -150,8 +150,6 @@ fn notice(event: &Event) -> Option<Notice> {
             let why = match event.reason {
                 abi::REASON_UNKNOWN_DESTINATION => Denied::UnknownDestination,
                 abi::REASON_PROXY_DOWN => Denied::ProxyDown,
-                abi::REASON_UNMARKED => Denied::Unmarked,
-                abi::REASON_DIRECT_DIAL => Denied::DirectDial,
                 _ => Denied::NoPath,
             };
             let errno = i32::try_from(event.errno).unwrap_or(0);

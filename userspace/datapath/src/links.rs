@@ -15,7 +15,7 @@ use aya::{
 
 use crate::{
     error::Error,
-    load::{CLOSE, CONNECT, DNS, PEER, TCP, program},
+    load::{CLOSE, CONNECT, PEER, RECEIVE, SEND, TCP, program},
 };
 
 const MODE: CgroupAttachMode = CgroupAttachMode::Single;
@@ -25,7 +25,8 @@ const MODE: CgroupAttachMode = CgroupAttachMode::Single;
 pub(crate) struct Links {
     connect: Vec<CgroupSockAddrLink>,
     peer: Vec<CgroupSockAddrLink>,
-    dns: Vec<CgroupSockAddrLink>,
+    send: Vec<CgroupSockAddrLink>,
+    receive: Vec<CgroupSockAddrLink>,
     tcp: Vec<SockOpsLink>,
     close: Vec<CgroupSockLink>,
 }
@@ -59,8 +60,11 @@ impl Links {
         cgroup: &File,
         path: &Path,
     ) -> Result<(), Error> {
-        for name in DNS {
-            self.dns.push(attach_sock_addr(bpf, name, cgroup, path)?);
+        for name in RECEIVE {
+            self.receive.push(attach_sock_addr(bpf, name, cgroup, path)?);
+        }
+        for name in SEND {
+            self.send.push(attach_sock_addr(bpf, name, cgroup, path)?);
         }
         Ok(())
     }
@@ -79,8 +83,10 @@ impl Links {
         Ok(())
     }
 
-    /// Stops turning connections; those already turned keep their getpeername().
+    /// Stops turning queries, then connections: no name leads to an address that is no longer
+    /// captured. What was turned already keeps its getpeername() and the source of its answers.
     pub(crate) fn stop_capture(&mut self) {
+        self.send.clear();
         self.connect.clear();
     }
 }

@@ -13,8 +13,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/eg
 
 pub(crate) const CONNECT: [&str; 2] = ["egressd_conn4", "egressd_conn6"];
 pub(crate) const PEER: [&str; 2] = ["egressd_peer4", "egressd_peer6"];
-pub(crate) const DNS: [&str; 4] =
-    ["egressd_send4", "egressd_send6", "egressd_recv4", "egressd_recv6"];
+pub(crate) const SEND: [&str; 2] = ["egressd_send4", "egressd_send6"];
+pub(crate) const RECEIVE: [&str; 2] = ["egressd_recv4", "egressd_recv6"];
 pub(crate) const TCP: &str = "egressd_tcp";
 pub(crate) const CLOSE: &str = "egressd_close";
 
@@ -24,7 +24,7 @@ pub(crate) fn load() -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
     loader.override_global(aya_log::LEVEL, &level, true);
     let mut bpf = shared::load(&mut loader, OBJECT)?;
-    for name in CONNECT.into_iter().chain(PEER).chain(DNS) {
+    for name in [CONNECT, PEER, SEND, RECEIVE].into_iter().flatten() {
         let program: &mut CgroupSockAddr = program(&mut bpf, name)?;
         program.load().map_err(Error::bpf(format!("loading the program {name}")))?;
     }

@@ -67,11 +67,8 @@ impl Generations {
         })
     }
 
-    /// Fills the spare maps and makes them the ones in force.
-    ///
-    /// # Errors
-    /// The generation in force stays as it is, whatever goes wrong before the flip.
-    pub(crate) fn publish(&mut self, number: u32, wanted: &KernelTable) -> Result<(), Error> {
+    /// Fills the spare maps. What is in force stays as it is.
+    pub(crate) fn prepare(&mut self, number: u32, wanted: &KernelTable) -> Result<(), Error> {
         wait_for_readers();
         let spare = 1 - self.current;
         let Some(slot) = self.slots.get_mut(spare) else { return Ok(()) };
@@ -81,14 +78,22 @@ impl Generations {
             !wanted.ports.is_empty(),
             !wanted.excludes.is_empty(),
         );
-        let index = u32::try_from(spare).unwrap_or(0);
         self.heads
-            .set(index, bytes::generation(head), 0)
-            .map_err(Error::bpf("writing the head of a generation"))?;
-        self.active.set(0, index, 0).map_err(Error::bpf("flipping the generation"))?;
+            .set(index(spare), bytes::generation(head), 0)
+            .map_err(Error::bpf("writing the head of a generation"))
+    }
+
+    /// Puts what was prepared in force: one word.
+    pub(crate) fn flip(&mut self) -> Result<(), Error> {
+        let spare = 1 - self.current;
+        self.active.set(0, index(spare), 0).map_err(Error::bpf("flipping the generation"))?;
         self.current = spare;
         Ok(())
     }
+}
+
+fn index(slot: usize) -> u32 {
+    u32::try_from(slot).unwrap_or(0)
 }
 
 /// The maps of one generation, and what they hold.
@@ -201,9 +206,10 @@ where
 /// Waits until every program that began before now has ended.
 fn wait_for_readers() {
     // MEMBARRIER_CMD_GLOBAL is synchronize_rcu() (kernel/sched/membarrier.c), and programs run
-    // inside an RCU read section.
-    if !membarrier() {
-        // Without the system call: far longer than a program can take.
+    // inside an RCU read section. With one CPU it does nothing.
+    let several = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+    if !several || !membarrier() {
+        // Far longer than a program can take.
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
 }

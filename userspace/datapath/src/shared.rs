@@ -26,14 +26,13 @@ const PIN: &str = "/sys/fs/bpf/egressd_rewritten";
 
 /// Loads the object, with the shared map of an instance that runs if there is one.
 pub(crate) fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf, Error> {
-    let Some(id) = existing() else {
+    let Some(map) = existing() else {
         return loader.load(object).map_err(Error::bpf("loading the eBPF object"));
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("egressd-load".to_owned());
         let work = move || {
             private_bpffs().map_err(Error::io("mounting a private bpffs"))?;
-            let map = MapData::from_id(id).map_err(Error::bpf("opening the shared map"))?;
             map.pin(Path::new(PIN)).map_err(Error::bpf("lending the shared map to the loader"))?;
             loader
                 .map_pin_path(MAP, Path::new(PIN))
@@ -48,11 +47,12 @@ pub(crate) fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf, E
     })
 }
 
-fn existing() -> Option<u32> {
+/// The map of an instance that runs, opened: from here on it stays, also if that instance ends.
+fn existing() -> Option<MapData> {
     loaded_maps()
         .filter_map(Result::ok)
-        .find(|info| info.name_as_str() == Some(MAP))
-        .map(|info| info.id())
+        .filter(|info| info.name_as_str() == Some(MAP))
+        .find_map(|info| MapData::from_id(info.id()).ok())
 }
 
 /// Gives the calling thread a mount namespace with an empty bpffs at the usual place.

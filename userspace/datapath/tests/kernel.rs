@@ -120,7 +120,8 @@ fn a_connect_is_turned_and_handed_over() {
     let network: SocketAddr = "192.0.2.0:0".parse().unwrap();
     let prefixes = BTreeMap::from([((24, RowKey::from(network)), row)]);
     let table = KernelTable { exact, prefixes, deny_unknown: true, ..KernelTable::default() };
-    datapath.publish(1, &table).unwrap();
+    datapath.prepare(1, &table).unwrap();
+    datapath.flip().unwrap();
     let dns = DnsSockets::bind(15053).unwrap();
     assert_eq!((dns.udp.len(), dns.tcp.len()), (32, 2));
     datapath.tag_dns(&dns).unwrap();
@@ -165,7 +166,8 @@ fn a_connect_is_turned_and_handed_over() {
     let said = cgroup.run(DNS_CLIENT);
     assert!(said.contains("Network is unreachable"), "{said}");
 
-    datapath.publish(2, &KernelTable::default()).unwrap();
+    datapath.prepare(2, &KernelTable::default()).unwrap();
+    datapath.flip().unwrap();
     let unreachable = cgroup.run(&client("('240.0.0.1', 80)"));
     assert!(unreachable.contains("Network is unreachable"), "{unreachable}");
 

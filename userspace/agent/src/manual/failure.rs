@@ -6,6 +6,8 @@
 //! | SIGTERM | left alone at once | go on for `drainTimeout` (30 s), then are reset | `draining`, `stopped` in the log | a second SIGTERM ends at once |
 //! | no listener in a network namespace | as `capture.onProxyDown` or the ServiceEntry's annotation `egressd.io/on-proxy-down` says: left alone, or ECONNREFUSED | untouched | counters `passed_proxy_down`, `rejected_proxy_down` | the daemon opens listeners there when it hears of the first such connection |
 //! | a bad edit of a resource | as before the edit | untouched | every diagnostic in the log; the generation does not grow | correct the file; `egressd check` says what is wrong |
+//! | a resource asks for what is not built yet (TLS origination, tunnels, redirects …) | closed; HTTP actions without effect are listed in README, "Not yet" | untouched | `tls_origination_not_supported` and the like in the access line | wait for it, or do without |
+//! | a captured process connects in another network namespace | as where nothing of ours listens; with `capture.namespaces: all` captured from the second connection on | untouched | the same counters | |
 //! | a destination that nobody declared, under REGISTRY_ONLY | ECONNREFUSED inside connect() | untouched | an access line with `UH` and `BlackHoleCluster`; counter `denied` | declare a ServiceEntry, or switch to ALLOW_ANY |
 //! | no endpoint answers | closed or reset at once, after the connect timeout at the latest | untouched | flag `UF` or `UH` and the reason in the access line | look at the endpoint |
 //! | a hand-off is lost (table of 16,384 handshakes under way is full) | that one connection is reset | untouched | counter `handoff_miss` | it is bounded by the rate of handshakes that fail; the application tries again |
@@ -15,6 +17,6 @@
 //! | the file of virtual addresses is corrupt | hosts get new addresses | go on | an error in the log; the file is kept under another name | nothing: programs ask again within 30 s |
 //! | no virtual address is left | the host resolves upstream as if it were not declared | untouched | one error with host and range | write `addresses`, or opt hosts out |
 //! | the access log's disk is slow or full | as always | untouched | lines dropped are counted and said | make room |
-//! | descriptors run out | wait in the listeners' queues | untouched | a warning that names the limit | raise LimitNOFILE: two for each connection |
+//! | descriptors run out | wait in the listeners' queues | untouched | a warning with the system's error | raise LimitNOFILE: two for each connection |
 //! | a program without our mark runs in our own cgroup | ECONNREFUSED for it | untouched | counter `unmarked` | move it to a cgroup of its own |
 //! | somebody dials 127.64.0.0/10 or our ports of `::1` | ECONNREFUSED inside captured cgroups, reset outside of them | untouched | counter `direct_dial` | none needed |

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use egressd_datapath::{Datapath, Denied, DnsSockets, Listeners, MARK, Notice};
+use egressd_datapath::{Datapath, DnsSockets, Listeners, MARK, Notice};
 use egressd_proxy::{
     AccessLog, Encoding, LoopGuard, Mark, Parts, Records, Server, Snapshot, SocketFactory,
 };
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     admin::AdminSocket,
-    config::{AccessLogConfig, Config, DnsCapture, LogEncoding},
+    config::{AccessLogConfig, Config, DnsCapture, LogEncoding, Namespaces::Own},
     store::{Generation, Store},
     watch::{Changed, Watch},
 };
@@ -215,6 +215,7 @@ impl Work {
 
     fn hear(&self, namespaces: &Arc<Namespaces>, notice: Notice) {
         match notice {
+            Notice::NewNetns { .. } if self.state.capture().namespaces == Own => {}
             Notice::NewNetns { socket } => {
                 let (namespaces, state) = (Arc::clone(namespaces), Arc::clone(&self.state));
                 tokio::task::spawn_blocking(move || namespaces.enter(&state, socket));
@@ -247,11 +248,7 @@ async fn changed(files: &mut Option<Watch>) -> Changed {
 /// once, the rest waits its turn.
 fn tell(notice: Notice, records: &dyn Records, others: &UnboundedSender<Notice>) {
     match notice {
-        Notice::Denied { at, socket, why, .. } => {
-            if !matches!(why, Denied::Unmarked | Denied::DirectDial) {
-                records.record(&adapt::denied(at, socket));
-            }
-        }
+        Notice::Denied { at, socket, .. } => records.record(&adapt::denied(at, socket)),
         Notice::NewNetns { .. } | Notice::Addresses => {
             // Nobody listens any more when the daemon ends.
             others.send(notice).ok();

@@ -66,13 +66,15 @@ impl Namespaces {
         if known.is_empty() {
             return;
         }
-        let inhabited = inhabited();
+        // Without a list of processes nothing is known, and nothing is given up.
+        let Ok(inhabited) = inhabited() else { return };
         known.retain(|netns, entry| {
             let stays = inhabited.contains(&entry.link);
             if !stays {
                 tracing::info!(netns, "a namespace has no process: leaving it");
                 entry.listeners.iter().for_each(|listener| state.server.stop(*listener));
                 entry.dns.into_iter().for_each(|sockets| state.dns.close(sockets));
+                state.datapath().forget_addresses(NetnsCookie::from_raw(*netns));
             }
             stays
         });
@@ -120,13 +122,13 @@ struct Found {
 }
 
 /// What the network namespaces of all processes are called.
-fn inhabited() -> BTreeSet<PathBuf> {
-    let Ok(processes) = fs::read_dir("/proc") else { return BTreeSet::new() };
-    processes
+fn inhabited() -> std::io::Result<BTreeSet<PathBuf>> {
+    let names = fs::read_dir("/proc")?
         .filter_map(Result::ok)
         .filter(|entry| {
             entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
         })
         .filter_map(|entry| fs::read_link(Path::join(&entry.path(), "ns/net")).ok())
-        .collect()
+        .collect();
+    Ok(names)
 }

@@ -59,9 +59,13 @@ impl State {
     /// The kernel did not take it; its rows are those of before.
     pub(super) fn publish(&self, generation: &Generation) -> Result<u32, egressd_datapath::Error> {
         let number = self.number.load(Ordering::Relaxed) + 1;
-        self.snapshot.publish(Arc::clone(&generation.tables));
         let table = adapt::kernel_table(&generation.tables, &self.capture);
-        self.datapath().publish(number, &table)?;
+        let mut datapath = self.datapath();
+        // What can fail comes first, while nothing has changed yet.
+        datapath.prepare(number, &table)?;
+        self.snapshot.publish(Arc::clone(&generation.tables));
+        datapath.flip()?;
+        drop(datapath);
         self.dns.publish(&generation.tables);
         self.records.set(generation.access_log.unwrap_or(true));
         self.number.store(number, Ordering::Relaxed);
