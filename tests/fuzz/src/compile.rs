@@ -19,7 +19,7 @@ use egressd_tables::{
 
 /// Whatever is accepted compiles, twice to the same tables, and every call gets an answer.
 ///
-/// Bytes that begin with a zero choose from the [`grammar`]; others are a text.
+/// Bytes that begin with a zero choose from the `grammar` module; others are a text.
 pub fn compile(data: &[u8]) {
     let Some((0, choices)) = data.split_first().map(|(first, rest)| (*first, rest)) else {
         return check(&parse_bytes("fuzz.yaml", data), "", Setting::default());

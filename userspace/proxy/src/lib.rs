@@ -33,11 +33,12 @@
 //! locks; while it waits it holds two sockets, about 2 KiB, and no buffer.
 //!
 //! # System calls of a connection
-//! For a declared TCP port, one request and one answer, both ends on this machine: `accept4`, the
-//! lookup of the original, `socket`, `setsockopt` (mark, no delay), `connect` twice, two
-//! `epoll_ctl` in, `getsockname`; `recv` and `send` for each direction; `recv` for each end,
-//! `shutdown`, two `epoll_ctl` out, two `close`. A remote endpoint adds a turn of the event loop
-//! and `getsockopt`; a sniffed port adds `recv(MSG_PEEK)`.
+//! For a declared TCP port, one request and one answer, the endpoint on this machine, in order:
+//! `accept4`, the lookup of the original, `socket`, `setsockopt` (mark, no delay), `connect` twice;
+//! `recv` and `send` of the request; two `epoll_ctl`; `recv` and `send` of the answer; `recv` of
+//! each end, `shutdown`, `getsockname`, two `epoll_ctl`, two `close`. With the `accept4` that finds
+//! nothing that is 22, and three or four `epoll_wait`. A remote endpoint adds a turn of the event
+//! loop and `getsockopt`; a sniffed port adds `recv(MSG_PEEK)`.
 //!
 //! # HTTP
 //! Until requests are routed one by one, a connection to an HTTP route is decided once, by the head
@@ -57,8 +58,8 @@ mod record;
 mod relay;
 mod resolve;
 mod server;
-mod sniff;
 mod snapshot;
+mod sniff;
 mod socket;
 mod stats;
 #[cfg(test)]

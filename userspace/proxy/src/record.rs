@@ -131,10 +131,8 @@ impl FlowRecord {
 impl<R: Fate> Pending<R> {
     /// Starts the record of an accepted connection.
     pub(crate) fn new(original: Original, client: ClientAddr, fate: R) -> Self {
-        let flow = FlowRecord {
-            client: Some(client),
-            ..FlowRecord::new(SystemTime::now(), original)
-        };
+        let flow =
+            FlowRecord { client: Some(client), ..FlowRecord::new(SystemTime::now(), original) };
         Self { flow, started: Instant::now(), fate, recorded: false }
     }
 

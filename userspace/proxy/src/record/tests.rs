@@ -69,24 +69,33 @@ fn check_json(record: &FlowRecord, expected: Expect) {
 
 #[test]
 fn text_of_a_flow_that_went_well() {
-    check_text(&completed(), expect![[r#"
+    check_text(
+        &completed(),
+        expect![[r#"
         [2021-03-19T07:29:27.498Z] "- - -" 0 - - - "-" 6238 6291 84 - "-" "-" "-" "-" "162.125.66.18:443" outbound|443||api.dropboxapi.com 10.0.0.5:50844 240.240.0.3:443 127.0.0.1:50842 api.dropboxapi.com -
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn text_of_a_refused_connect() {
-    check_text(&refused(), expect![[r#"
+    check_text(
+        &refused(),
+        expect![[r#"
         [2021-03-19T07:29:27.498Z] "- - -" 0 UF,URX - - "delayed_connect_error:_Connection_refused" 0 0 84 - "-" "-" "-" "-" "10.0.0.17:3306" outbound|3306||db.example.com - [2001:2::7]:3306 127.0.0.1:50842 - -
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn text_of_a_denied_connect() {
     let original = Original::new(OriginalDst(at("1.2.3.4:443")));
-    check_text(&FlowRecord::denied(UNIX_EPOCH, original, "BlackHoleCluster"), expect![[r#"
+    check_text(
+        &FlowRecord::denied(UNIX_EPOCH, original, "BlackHoleCluster"),
+        expect![[r#"
         [1970-01-01T00:00:00.000Z] "- - -" 0 UH - - "-" 0 0 0 - "-" "-" "-" "-" "-" BlackHoleCluster - 1.2.3.4:443 - - -
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -98,9 +107,12 @@ fn text_of_a_limit_and_a_unix_socket() {
         route_name: Some("default".into()),
         ..record("240.240.0.9:80", Outcome::IdleTimeout)
     };
-    check_text(&flow, expect![[r#"
+    check_text(
+        &flow,
+        expect![[r#"
         [2021-03-19T07:29:27.498Z] "- - -" 0 - - tcp_session_idle_timeout "-" 0 0 84 - "-" "-" "-" "example.unix.local" "/run/example/socket" outbound|80||example.unix.local - 240.240.0.9:80 127.0.0.1:50842 - default
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -109,14 +121,19 @@ fn text_keeps_a_hostile_name_inside_its_field() {
         authority: Some("a\" UF\nb".into()),
         ..record("240.240.0.9:80", Outcome::NoRoute)
     };
-    check_text(&flow, expect![[r#"
+    check_text(
+        &flow,
+        expect![[r#"
         [2021-03-19T07:29:27.498Z] "- - -" 0 NR - filter_chain_not_found "-" 0 0 84 - "-" "-" "-" "a\" UF\nb" "-" - - 240.240.0.9:80 127.0.0.1:50842 - -
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn json_of_a_flow_that_went_well() {
-    check_json(&completed(), expect![[r#"
+    check_json(
+        &completed(),
+        expect![[r#"
         {"start_time":"2021-03-19T07:29:27.498Z",
         "method":null,
         "path":null,
@@ -141,12 +158,15 @@ fn json_of_a_flow_that_went_well() {
         "downstream_remote_address":"127.0.0.1:50842",
         "requested_server_name":"api.dropboxapi.com",
         "route_name":null}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn json_of_a_refused_connect() {
-    check_json(&refused(), expect![[r#"
+    check_json(
+        &refused(),
+        expect![[r#"
         {"start_time":"2021-03-19T07:29:27.498Z",
         "method":null,
         "path":null,
@@ -171,7 +191,8 @@ fn json_of_a_refused_connect() {
         "downstream_remote_address":"127.0.0.1:50842",
         "requested_server_name":null,
         "route_name":null}
-    "#]]);
+    "#]],
+    );
 }
 
 fn request() -> FlowRecord {
@@ -198,9 +219,12 @@ fn request() -> FlowRecord {
 
 #[test]
 fn text_of_a_request() {
-    check_text(&request(), expect![[r#"
+    check_text(
+        &request(),
+        expect![[r#"
         [2021-03-19T07:29:27.498Z] "GET /delay/5?a=b HTTP/1.1" 504 UT response_timeout - "-" 0 24 84 - "-" "curl/8.4.0 \"x\"" "1e97ff71-91ea-4f1f-8cf1-5d4b3cf0fcd8" "httpbin.org" "52.22.188.65:80" outbound|80||httpbin.org 10.0.0.5:50844 240.240.0.3:80 127.0.0.1:50842 - -
-    "#]]);
+    "#]],
+    );
     let mut answered = request();
     let fields = answered.http.as_mut().unwrap();
     fields.status = 200;
@@ -210,14 +234,19 @@ fn text_of_a_request() {
     fields.version = Version::HTTP_2;
     fields.forwarded_for = Some(HeaderValue::from_bytes(b"10.0.0.1\xff").unwrap());
     answered.route_name = Some("default".into());
-    check_text(&answered, expect![[r#"
+    check_text(
+        &answered,
+        expect![[r#"
         [2021-03-19T07:29:27.498Z] "GET /delay/5?a=b HTTP/2" 200 - via_upstream - "-" 0 24 84 5421 "10.0.0.1�" "curl/8.4.0 \"x\"" "1e97ff71-91ea-4f1f-8cf1-5d4b3cf0fcd8" "httpbin.org" "52.22.188.65:80" outbound|80||httpbin.org 10.0.0.5:50844 240.240.0.3:80 127.0.0.1:50842 - default
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn json_of_a_request() {
-    check_json(&request(), expect![[r#"
+    check_json(
+        &request(),
+        expect![[r#"
         {"start_time":"2021-03-19T07:29:27.498Z",
         "method":"GET",
         "path":"/delay/5?a=b",
@@ -242,7 +271,8 @@ fn json_of_a_request() {
         "downstream_remote_address":"127.0.0.1:50842",
         "requested_server_name":null,
         "route_name":null}
-    "#]]);
+    "#]],
+    );
 }
 
 #[derive(Debug, Default)]
