@@ -12,9 +12,9 @@ use tokio::{net::lookup_host, sync::OnceCell, time::Instant};
 
 use super::{Addresses, ResolveError, Resolver, Resolving, is_of};
 
-/// Asks the system, on a thread of the runtime's blocking pool, and remembers the answer for
-/// [`KEEP`]; the system does not tell how long it may be kept. One lookup of a name is under way at
-/// a time, whoever asks.
+/// Asks the system, on a thread of the runtime's blocking pool, and remembers an answer for 5 s and a
+/// failure for 1 s: the system does not tell how long they may be kept. One lookup of a name is under
+/// way at a time, whoever asks.
 ///
 /// Its sockets are the C library's and carry no mark.
 #[derive(Debug, Default)]
