@@ -171,10 +171,9 @@ async fn a_slow_reader_holds_the_sender_back() {
     assert_eq!(ended(relay).await.1, Carried { up: 6, down: 32 << 20 });
 }
 
-async fn both_ways(pipes: usize) {
+async fn both_ways(pipes: usize, size: usize) {
     let Running { app, server, relay, pipes: pool } = start(NO_LIMITS, pipes).await;
-    const SIZE: usize = 64 << 20;
-    let sent = Arc::new(pattern(SIZE));
+    let sent = Arc::new(pattern(size));
     let side = |stream: TcpStream, sent: Arc<Vec<u8>>| async move {
         let (mut read, mut write) = stream.into_split();
         let writer = tokio::spawn({
@@ -184,7 +183,7 @@ async fn both_ways(pipes: usize) {
                 write.shutdown().await.unwrap();
             }
         });
-        let mut got = Vec::with_capacity(SIZE);
+        let mut got = Vec::with_capacity(size);
         read.read_to_end(&mut got).await.unwrap();
         writer.await.unwrap();
         assert!(got == *sent);
@@ -192,23 +191,23 @@ async fn both_ways(pipes: usize) {
     tokio::join!(side(app, Arc::clone(&sent)), side(server, sent));
     let (ending, carried) = ended(relay).await;
     assert!(matches!(ending, Ending::Complete), "{ending:?}");
-    assert_eq!(carried, Carried { up: SIZE as u64, down: SIZE as u64 });
+    assert_eq!(carried, Carried { up: size as u64, down: size as u64 });
     assert_eq!(pool.opened(), pipes, "bulk goes through the pipes there are");
 }
 
 #[tokio::test]
 async fn bulk_by_splice_is_exact() {
-    both_ways(2).await;
+    both_ways(2, 64 << 20).await;
 }
 
 #[tokio::test]
 async fn bulk_with_one_pipe_for_two_directions_is_exact() {
-    both_ways(1).await;
+    both_ways(1, 16 << 20).await;
 }
 
 #[tokio::test]
 async fn bulk_without_pipes_is_exact() {
-    both_ways(0).await;
+    both_ways(0, 16 << 20).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,10 +224,8 @@ async fn an_idle_flow_ends() {
 
 #[tokio::test]
 async fn a_busy_flow_ends_when_its_time_is_up() {
-    let limits = Limits {
-        idle: Some(Duration::from_millis(400)),
-        until: Some(Instant::now() + Duration::from_millis(800)),
-    };
+    let limits =
+        Limits { idle: Some(PATIENCE), until: Some(Instant::now() + Duration::from_millis(300)) };
     let Running { mut app, mut server, relay, .. } = start(limits, 0).await;
     let echo = tokio::spawn(async move {
         let mut byte = [0];

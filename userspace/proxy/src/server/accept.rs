@@ -131,3 +131,18 @@ impl Trouble {
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        let mut trouble = Trouble::default();
+        let error = io::Error::from_raw_os_error(libc::EMFILE);
+        let pauses: Vec<_> = (0..10).map(|_| trouble.note(&error).as_millis()).collect();
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]);
+        assert!(!is_the_connections(&error));
+        assert!(is_the_connections(&io::Error::from_raw_os_error(libc::ECONNABORTED)));
+    }
+}

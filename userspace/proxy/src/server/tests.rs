@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener as Listener, TcpStream, UnixListener},
+    net::{TcpListener as Listener, TcpSocket, TcpStream, UnixListener},
     time::timeout,
 };
 
@@ -55,7 +55,10 @@ fn to(endpoints: &[SocketAddr]) -> OneCluster {
 }
 
 async fn endpoint() -> (Listener, SocketAddr) {
-    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    // The usual queue of 128 overflows in a storm, and the kernel then resets some connections.
+    let listener = socket.listen(BACKLOG as u32).unwrap();
     let addr = listener.local_addr().unwrap();
     (listener, addr)
 }
@@ -460,16 +463,22 @@ async fn many_connections_at_once() {
         let addr = proxy.addr;
         tokio::spawn(async move {
             let mut app = dial(addr).await;
-            app.write_all(&number.to_be_bytes()).await.unwrap();
-            app.shutdown().await.unwrap();
-            assert_eq!(read_all(&mut app).await.unwrap(), number.to_be_bytes());
+            app.write_all(&number.to_be_bytes()).await?;
+            app.shutdown().await?;
+            let answer = read_all(&mut app).await?;
+            assert_eq!(answer, number.to_be_bytes());
+            io::Result::Ok(())
         })
     });
+    let mut failed = 0;
     for app in apps.collect::<Vec<_>>() {
-        app.await.unwrap();
+        failed += u32::from(app.await.unwrap().is_err());
     }
-    until("every flow has its record", || proxy.records.count() == 500).await;
-    assert!(proxy.records.all().iter().all(|record| record.outcome == Outcome::Completed));
+    until("every flow has ended", || proxy.server.stats().active == 0).await;
+    let records = proxy.records.all();
+    let odd: Vec<_> = records.iter().filter(|one| one.outcome != Outcome::Completed).collect();
+    assert!(failed == 0 && odd.is_empty(), "{failed} of {}: {odd:?}", records.len());
+    assert_eq!(records.len(), 500);
     echo.abort();
 }
 

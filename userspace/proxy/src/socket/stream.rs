@@ -210,6 +210,10 @@ impl Stream {
     }
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<io::Error>> {
+        if self.full {
+            // Whoever waits to write is woken by a reset, and needs to be told of room as well.
+            return Poll::Pending;
+        }
         let (fd, watch) = self.fd.watch()?;
         loop {
             let mut ready = ready!(watch.poll_write_ready(cx))?;
