@@ -4,7 +4,6 @@
 //! longest wildcard), then sniffed HTTP. A chain lost to one criterion is not come back to: what is
 //! left without a chain goes to the listener's default (semantics.md §0).
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use egressd_model::resource::ServerTlsSettings;
 use egressd_model::value::{HostPattern, IpRange};
 
 use crate::decide::Sniffed;
+use crate::fast::FastMap;
 use crate::host_map::HostMap;
 use crate::route::RouteTable;
 use crate::service::ServiceId;
@@ -88,7 +88,7 @@ pub(crate) struct ChainIndex {
 struct Blocks {
     prefix: u8,
     v4: bool,
-    names: HashMap<IpAddr, (IpRange, Names)>,
+    names: FastMap<IpAddr, (IpRange, Names)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -116,7 +116,7 @@ impl ChainIndex {
                 Some(at) => at,
                 None => {
                     let at = self.blocks.iter().take_while(|b| b.prefix > prefix).count();
-                    self.blocks.insert(at, Blocks { prefix, v4, names: HashMap::new() });
+                    self.blocks.insert(at, Blocks { prefix, v4, names: FastMap::default() });
                     at
                 }
             };

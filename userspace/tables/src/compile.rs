@@ -16,6 +16,8 @@ mod http_rules;
 mod kernel_rows;
 mod listeners;
 mod locality;
+mod matchers;
+mod memo;
 mod name_table;
 mod outlier;
 mod policy;
@@ -28,7 +30,6 @@ mod tls;
 mod vhosts;
 mod virtual_services;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -40,54 +41,58 @@ use crate::chain::{Chain, ChainAction, ChainIndex};
 use crate::compile::clusters::{ByName, Clusters};
 use crate::compile::context::Context;
 use crate::compile::endpoints::Workloads;
-use crate::compile::listeners::{Inputs, Listeners, loopback};
+use crate::compile::listeners::{Inputs, Listeners, Rest, loopback};
+pub(crate) use crate::compile::memo::Memo;
 use crate::compile::policy::Policy;
-use crate::compile::services::Services;
+use crate::compile::services::{Services, Sources};
 use crate::compile::short_names::ShortNames;
 use crate::compile::vhosts::Vhosts;
 use crate::decide::Original;
+use crate::fast::FastMap;
 use crate::listener::{Bind, Listener, Sniff};
 use crate::options::{Node, Options};
 use crate::route::RouteTable;
-use crate::service::ServiceId;
 use crate::tables::Tables;
 use crate::vip::VipAllocation;
 
-/// Compiles. See [`Tables::compile`].
+/// Compiles. See [`Tables::compile`] and [`crate::Compiler`].
 pub(crate) fn compile(
     model: &Model,
     mesh: &MeshConfig,
     node: &Node,
     options: &Options,
     vips: &VipAllocation,
+    memo: &Memo,
 ) -> Tables {
     let sidecar = scope::sidecar(model, mesh, node);
     let egress = scope::egress(sidecar, node);
     let outbound = scope::outbound(sidecar, mesh);
-    let services = services::collect(model, mesh, node, options, vips, &egress);
+    let sources = Sources { model, mesh, node, options, vips, memo };
+    let services = services::collect(&sources, &egress);
     let names = ShortNames::new(model, options.answers);
     let rules = destination_rules::collect(model, mesh, node, &names);
     let workloads = Workloads::new(model, mesh);
-    let mut clusters = ByName::new();
+    let mut clusters = ByName::default();
     policy::clusters(mesh, node, outbound.mode, &mut clusters);
-    let makers = Clusters { mesh, node, options, rules: &rules, workloads: &workloads };
-    makers.build(&services, &mut clusters);
+    let makers = Clusters { mesh, node, options, rules: &rules, workloads: &workloads, memo };
+    let made = makers.build(&services, &mut clusters);
     let policy = Policy::new(&outbound, &names, &clusters);
-    let owners = owners(&services);
     let context = Context {
         mesh,
         node,
         options,
         names: &names,
         services: &services,
-        owners: &owners,
         clusters: &clusters,
+        made: &made,
         rules: &rules,
+        memo,
     };
     let detection =
         options.detection_timeout.or(mesh.protocol_detection_timeout.as_deref().copied());
     let detection = detection.filter(|timeout| !timeout.is_zero());
-    let mut listeners = Listeners::default();
+    let rest = Rest { policy: &policy, timeout: detection, v6_only: !node.families.v4() };
+    let mut listeners = Listeners::new(rest);
     let mut proxy = None;
     for (egress, seen) in egress.iter().zip(&services.seen) {
         let rules = virtual_services::collect(model, mesh, node, &names, egress);
@@ -98,13 +103,15 @@ pub(crate) fn compile(
             proxy = http_proxy_port(mesh, options).map(|port| (port, vhosts.proxy()));
         }
     }
-    let mut listeners = listeners.finish(&policy, detection, !node.families.v4());
-    listeners.extend(proxy.map(|(port, table)| http_proxy(port, table, node)));
-    let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
+    let mut listeners = listeners.finish();
+    // Sockets come last: who opens one has its address.
+    listeners.sort_by_key(|listener| matches!(listener.bind, Bind::Socket(_)));
+    listeners.extend(proxy.map(|(port, table)| Arc::new(http_proxy(port, table, node))));
     let gateways = gateways::build(model, &context);
     let vip_ranges = vip_ranges(&services, vips);
     let rows = kernel_rows::build(&services, &listeners, &vip_ranges, &policy);
-    let (mut addresses, mut wildcards) = (HashMap::new(), HashMap::new());
+    let (mut addresses, mut wildcards) = (FastMap::default(), FastMap::default());
+    addresses.reserve(listeners.len());
     for listener in listeners {
         match listener.bind {
             Bind::Address(ip) | Bind::Socket(ip) => {
@@ -130,17 +137,6 @@ pub(crate) fn compile(
     }
 }
 
-/// The service that a destination's host means: the first listener's choice.
-fn owners(services: &Services<'_>) -> HashMap<Arc<str>, ServiceId> {
-    let mut owners = HashMap::new();
-    for seen in &services.seen {
-        for (host, id) in &seen.by_host {
-            owners.entry(Arc::clone(host)).or_insert(*id);
-        }
-    }
-    owners
-}
-
 /// The ranges that allocated addresses come from, if any are or were in use.
 fn vip_ranges(services: &Services<'_>, vips: &VipAllocation) -> Vec<IpRange> {
     let ranges = [vips.range_v4, vips.range_v6];
@@ -150,8 +146,8 @@ fn vip_ranges(services: &Services<'_>, vips: &VipAllocation) -> Vec<IpRange> {
 }
 
 /// Where connections to allocated addresses go that are to go to their original destination.
-fn originals(services: &Services<'_>, policy: &Policy) -> HashMap<IpAddr, Original> {
-    let mut originals = HashMap::new();
+fn originals(services: &Services<'_>, policy: &Policy) -> FastMap<IpAddr, Original> {
+    let mut originals = FastMap::default();
     for service in &services.all {
         let original = match kernel_rows::resolves(service) && !policy.denies() {
             true => Original::Resolve(Arc::clone(&service.host)),

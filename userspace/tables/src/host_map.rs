@@ -4,16 +4,17 @@
 //! domains, and a pass over the partial wildcards (`*foo.com`), which are rare.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+
+use crate::fast::FastMap;
 
 /// Values by host name or wildcard. Names are held and compared in lower case.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HostMap<V> {
-    exact: HashMap<Arc<str>, V>,
+    exact: FastMap<Arc<str>, V>,
     /// By what follows the `*`, dot included.
-    labels: HashMap<Arc<str>, V>,
+    labels: FastMap<Arc<str>, V>,
     /// Wildcards that do not stand for whole labels, by what follows the `*`, longest first.
     partial: Vec<(Arc<str>, V)>,
     /// `*`.
@@ -22,7 +23,12 @@ pub(crate) struct HostMap<V> {
 
 impl<V> Default for HostMap<V> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), labels: HashMap::new(), partial: Vec::new(), all: None }
+        Self {
+            exact: FastMap::default(),
+            labels: FastMap::default(),
+            partial: Vec::new(),
+            all: None,
+        }
     }
 }
 
@@ -32,6 +38,25 @@ impl<V> HostMap<V> {
         let mut value = Some(value);
         self.get_or_insert_with(host, || value.take());
         value.is_none()
+    }
+
+    /// The same for a host that is shared text already.
+    pub(crate) fn insert_shared(&mut self, host: &Arc<str>, value: V) -> bool {
+        if host.starts_with('*') || host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return self.insert(host, value);
+        }
+        match self.exact.entry(Arc::clone(host)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(entry) => {
+                entry.insert(value);
+                true
+            }
+        }
+    }
+
+    /// Makes room for so many hosts more.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.exact.reserve(more);
     }
 
     /// The value of exactly this host or wildcard, made if it is not there and `make` gives one.
@@ -134,7 +159,7 @@ pub(crate) fn lower_case(name: &str) -> Cow<'_, str> {
 }
 
 fn get_or_insert<'m, V>(
-    map: &'m mut HashMap<Arc<str>, V>,
+    map: &'m mut FastMap<Arc<str>, V>,
     key: &str,
     make: impl FnOnce() -> Option<V>,
 ) -> Option<&'m mut V> {

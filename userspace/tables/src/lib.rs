@@ -12,8 +12,10 @@ mod answer;
 mod chain;
 mod cluster;
 mod compile;
+mod compiler;
 mod decide;
 mod explain;
+mod fast;
 mod gateway;
 mod host_map;
 mod listener;
@@ -36,6 +38,7 @@ pub use cluster::{
     TcpKeepalive, TlsMode, TlsOrigination, TlsVersion, TrustAnchors, Tunnel, UNLIMITED,
     UpstreamHttp, UpstreamTls, Verification, Warmup,
 };
+pub use compiler::Compiler;
 pub use decide::{Action, Decision, Flow, Original, Refusal, Sniffed};
 pub use explain::{Explanation, Passed, Stage, Step};
 pub use gateway::GatewayServer;
@@ -57,3 +60,7 @@ pub use vip::{
     ALLOCATE_LABEL, DEFAULT_V4, DEFAULT_V6, Vip, VipAllocation, VipExhausted, VipRequest,
     hashed_vips, requests,
 };
+
+// What values here are made of, for crates that see the model only through its tables.
+pub use egressd_model::resource::{ServerTlsMode, ServerTlsSettings, TlsProtocolVersion};
+pub use egressd_model::value::{EndpointAddress, Labels, Locality, UnixSocket};

@@ -1,15 +1,17 @@
 //! Finding everything whose host overlaps with another: equal, or one a wildcard above the other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use egressd_model::value::HostPattern;
+
+use crate::fast::FastMap;
 
 /// Values by host or wildcard; several may have the same.
 #[derive(Clone, Debug)]
 pub(crate) struct OverlapIndex<V> {
-    exact: HashMap<String, Vec<V>>,
+    exact: FastMap<String, Vec<V>>,
     /// By what follows the `*`.
-    wildcards: HashMap<String, Vec<V>>,
+    wildcards: FastMap<String, Vec<V>>,
     /// What follows the `*` where it does not begin with a dot, `*` itself included.
     partial: BTreeSet<String>,
     /// Hosts from the end to the beginning, so that those under a wildcard lie together.
@@ -19,8 +21,8 @@ pub(crate) struct OverlapIndex<V> {
 impl<V> Default for OverlapIndex<V> {
     fn default() -> Self {
         Self {
-            exact: HashMap::new(),
-            wildcards: HashMap::new(),
+            exact: FastMap::default(),
+            wildcards: FastMap::default(),
             partial: BTreeSet::new(),
             reversed: BTreeMap::new(),
         }
@@ -28,6 +30,11 @@ impl<V> Default for OverlapIndex<V> {
 }
 
 impl<V: Copy + Ord> OverlapIndex<V> {
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reversed.is_empty()
+    }
+
     /// Adds a value under a host.
     pub(crate) fn insert(&mut self, host: &HostPattern, value: V) {
         self.reversed.entry(reverse(host.as_str())).or_default().push(value);
@@ -44,6 +51,9 @@ impl<V: Copy + Ord> OverlapIndex<V> {
 
     /// The values of all hosts that overlap with this one, each once, in their own order.
     pub(crate) fn overlapping(&self, host: &HostPattern) -> Vec<V> {
+        if self.is_empty() {
+            return Vec::new();
+        }
         let text = host.suffix().unwrap_or(host.as_str());
         let above = self.above(text).flatten().copied();
         let exact = self.exact.get(host.as_str()).into_iter().flatten().copied();

@@ -1,5 +1,6 @@
 //! The rows of one generation for the kernel, and what changes between two.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -82,9 +83,25 @@ impl RowsDiff {
 }
 
 fn diff<K: Ord + Copy>(old: &BTreeMap<K, Row>, new: &BTreeMap<K, Row>) -> BTreeMap<K, Option<Row>> {
-    let gone = old.keys().filter(|key| !new.contains_key(key)).map(|key| (*key, None));
-    let changed = new.iter().filter(|(key, row)| old.get(key) != Some(row));
-    gone.chain(changed.map(|(key, row)| (*key, Some(*row)))).collect()
+    let mut changes = BTreeMap::new();
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let gone = if order.is_le() { old.next() } else { None };
+        let come = if order.is_ge() { new.next() } else { None };
+        match (gone, come) {
+            (Some((key, _)), None) => changes.insert(*key, None),
+            (gone, Some((key, row))) if gone.map(|(_, row)| row) != Some(row) => {
+                changes.insert(*key, Some(*row))
+            }
+            (None | Some(_), Some(_)) | (None, None) => None,
+        };
+    }
 }
 
 fn apply<K: Ord + Copy>(rows: &mut BTreeMap<K, Row>, diff: &BTreeMap<K, Option<Row>>) {

@@ -1,6 +1,5 @@
 //! One generation of compiled configuration.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use egressd_model::value::IpRange;
 use crate::cluster::{Cluster, ClusterRef};
 use crate::compile;
 use crate::decide::Original;
+use crate::fast::FastMap;
 use crate::gateway::GatewayServer;
 use crate::listener::Listener;
 use crate::names::NameTable;
@@ -25,17 +25,17 @@ use crate::vip::VipAllocation;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tables {
     /// Every service the node sees, by host and namespace.
-    pub(crate) services: Vec<Service>,
+    pub(crate) services: Vec<Arc<Service>>,
     /// Listeners bound to an address.
-    pub(crate) addresses: HashMap<(IpAddr, u16), Arc<Listener>>,
+    pub(crate) addresses: FastMap<(IpAddr, u16), Arc<Listener>>,
     /// Listeners bound to every address.
-    pub(crate) wildcards: HashMap<u16, Arc<Listener>>,
+    pub(crate) wildcards: FastMap<u16, Arc<Listener>>,
     /// The listener for everything else.
     pub(crate) virtual_outbound: Arc<Listener>,
     /// Clusters by name.
-    pub(crate) clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    pub(crate) clusters: FastMap<Arc<str>, Arc<Cluster>>,
     /// What "the original destination" means for each allocated VIP.
-    pub(crate) vips: HashMap<IpAddr, Original>,
+    pub(crate) vips: FastMap<IpAddr, Original>,
     /// Where allocated VIPs come from; empty if none are used.
     pub(crate) vip_ranges: Vec<IpRange>,
     pub(crate) names: NameTable,
@@ -53,7 +53,7 @@ impl Tables {
         options: &Options,
         vips: &VipAllocation,
     ) -> Self {
-        compile::compile(model, mesh, node, options, vips)
+        compile::compile(model, mesh, node, options, vips, &compile::Memo::default())
     }
 
     /// Every listener: those of addresses, those of ports, [`crate::VIRTUAL_OUTBOUND`] last.
@@ -71,9 +71,11 @@ impl Tables {
         self.listeners().into_iter().filter(real)
     }
 
-    /// Every cluster, by name.
+    /// Every cluster, by name. Sorts them each time.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
-        self.clusters.values()
+        let mut all: Vec<_> = self.clusters.values().collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all.into_iter()
     }
 
     /// The cluster of this name.
@@ -90,12 +92,12 @@ impl Tables {
     }
 
     /// Every service the node sees. A [`ServiceId`] is a place in this list.
-    pub fn services(&self) -> &[Service] {
+    pub fn services(&self) -> &[Arc<Service>] {
         &self.services
     }
 
     /// One service.
-    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+    pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
         self.services.get(usize::try_from(id.0).ok()?)
     }
 

@@ -1,23 +1,24 @@
 //! One cluster for each port of each service, and one for each subset (semantics.md §1.2, §4).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use egressd_model::resource::{
-    Key, Location, MeshConfig, ProxyProtocolVersion, Resolution, Resource, ServiceEntry,
-    SimpleLoadBalancer, Subset, TunnelProtocol,
+    Key, Location, MeshConfig, ProxyProtocolVersion, Resolution, ServiceEntry, SimpleLoadBalancer,
+    Subset, TunnelProtocol,
 };
-use egressd_model::value::{HostPattern, selects};
+use egressd_model::value::selects;
 
 use crate::cluster::{
     Cluster, ClusterKind, ClusterService, Discovery, LbPolicy, ProxyProtocol, Tunnel,
 };
 use crate::compile::destination_rules::{DestinationRules, Effective, Merged};
 use crate::compile::endpoints::{Located, Workloads};
-use crate::compile::services::Services;
+use crate::compile::memo::{ClustersOf, Id, KnownClusters, Memo};
+use crate::compile::services::{Part, Services};
 use crate::compile::{balance, extensions, locality, outlier, pool, tls};
+use crate::fast::FastMap;
 use crate::options::{Node, Options};
-use crate::service::{Port, Service};
+use crate::service::{Port, Service, ServiceId};
 
 /// What clusters are made of.
 pub(crate) struct Clusters<'a, 'm> {
@@ -26,10 +27,21 @@ pub(crate) struct Clusters<'a, 'm> {
     pub(crate) options: &'a Options,
     pub(crate) rules: &'a DestinationRules<'m>,
     pub(crate) workloads: &'a Workloads<'m>,
+    pub(crate) memo: &'a Memo,
+}
+
+/// The clusters of each service, by its place; nothing where a cluster may be another service's.
+pub(crate) struct Made(Vec<Option<ClustersOf>>);
+
+impl Made {
+    /// The clusters of a service.
+    pub(crate) fn of(&self, id: ServiceId) -> Option<&ClustersOf> {
+        self.0.get(usize::try_from(id.0).ok()?)?.as_ref()
+    }
 }
 
 /// Clusters by name.
-pub(crate) type ByName = BTreeMap<Arc<str>, Arc<Cluster>>;
+pub(crate) type ByName = FastMap<Arc<str>, Arc<Cluster>>;
 
 /// `outbound|PORT|SUBSET|HOST`.
 pub(crate) fn name(port: u16, subset: &str, host: &str) -> String {
@@ -39,59 +51,81 @@ pub(crate) fn name(port: u16, subset: &str, host: &str) -> String {
 impl<'m> Clusters<'_, 'm> {
     /// The clusters of all services. Where two namespaces have the same host, the first listener's
     /// choice stands.
-    pub(crate) fn build(&self, services: &Services<'m>, into: &mut ByName) {
-        let mut entries: BTreeMap<_, Vec<(&'m HostPattern, &'m Resource<ServiceEntry>)>> =
-            BTreeMap::new();
-        for view in services.seen.iter().flat_map(|seen| &seen.views) {
-            let list = entries.entry(view.service).or_default();
-            if !list.iter().any(|(_, known)| std::ptr::eq(*known, view.entry)) {
-                list.push((view.host, view.entry));
-            }
-        }
+    pub(crate) fn build(&self, services: &Services<'m>, into: &mut ByName) -> Made {
+        into.reserve(services.all.len());
+        let mut made = vec![None; services.all.len()];
         for seen in &services.seen {
             for id in seen.by_host.values() {
-                let Some(service) = services.get(*id) else { continue };
-                let Some(entries) = entries.get(id) else { continue };
-                self.service(service, entries, into);
+                let place = usize::try_from(id.0).unwrap_or(usize::MAX);
+                let (service, parts) = (services.all.get(place), services.parts.get(place));
+                let (Some(service), Some(parts)) = (service, parts) else { continue };
+                let clusters = self.of(service, parts);
+                for cluster in clusters.iter() {
+                    into.entry(Arc::clone(&cluster.name)).or_insert_with(|| Arc::clone(cluster));
+                }
+                if let Some(slot) = made.get_mut(place) {
+                    *slot = Some(clusters);
+                }
             }
         }
+        // Where a second listener may have another service of the same name, only names tell.
+        Made(if services.seen.len() == 1 { made } else { Vec::new() })
     }
 
-    fn service(
+    /// The clusters of a service: those of the compilation before, if nothing of them has changed.
+    fn of(&self, service: &Arc<Service>, parts: &[Part<'m>]) -> ClustersOf {
+        let rule = self.rules.find(&service.host, &service.namespace);
+        let selects = parts.iter().any(|(_, entry)| entry.workload_selector.is_some());
+        let holds = |known: &KnownClusters| {
+            Arc::ptr_eq(&known.service, service)
+                && (self.memo.same_workloads || !selects)
+                && rule.map_or(known.rules.is_empty(), |rule| rule.is(&known.rules))
+        };
+        let id = Id::of(&**service);
+        if let Some(known) = self.memo.clusters.get(&id, holds) {
+            return known.clusters;
+        }
+        let clusters: ClustersOf = self.make(service, parts, rule).into();
+        let known = KnownClusters {
+            service: Arc::clone(service),
+            rules: rule.map(Merged::ids).unwrap_or_default(),
+            clusters: Arc::clone(&clusters),
+        };
+        self.memo.clusters.keep(id, known);
+        clusters
+    }
+
+    fn make(
         &self,
         service: &Service,
-        entries: &[(&'m HostPattern, &'m Resource<ServiceEntry>)],
-        into: &mut ByName,
-    ) {
-        let rule = self.rules.find(&service.host, &service.namespace);
+        parts: &[Part<'m>],
+        rule: Option<&Merged<'m>>,
+    ) -> Vec<Arc<Cluster>> {
+        let mut made = Vec::with_capacity(service.ports.len());
         let rules = rule.map(Merged::keys).unwrap_or_default();
         for port in &service.ports {
             if port.protocol == egressd_model::value::Protocol::Udp {
                 continue;
             }
-            let resolution = resolution(port, entries).unwrap_or(service.resolution);
-            let found = self.endpoints(port, resolution, entries);
-            let base = Base { service, port, resolution, entries, found: &found, rules: &rules };
+            let resolution = resolution(port, parts).unwrap_or(service.resolution);
+            let found = self.endpoints(port, resolution, parts);
+            let base = Base { service, port, resolution, parts, found: &found, rules: &rules };
             let policy = rule.map(|rule| rule.for_port(port.number)).unwrap_or_default();
-            self.insert(&base, None, policy, into);
+            made.extend(self.cluster(&base, None, policy));
             if resolution == Resolution::DynamicDns {
                 continue;
             }
             for subset in rule.iter().flat_map(|rule| &rule.subsets) {
                 let policy = rule.map(|rule| rule.for_subset(subset, port.number));
-                self.insert(&base, Some(subset), policy.unwrap_or_default(), into);
+                made.extend(self.cluster(&base, Some(subset), policy.unwrap_or_default()));
             }
         }
+        made.into_iter().map(Arc::new).collect()
     }
 
-    fn endpoints(
-        &self,
-        port: &Port,
-        resolution: Resolution,
-        entries: &[(&'m HostPattern, &'m Resource<ServiceEntry>)],
-    ) -> Vec<Located> {
+    fn endpoints(&self, port: &Port, resolution: Resolution, parts: &[Part<'m>]) -> Vec<Located> {
         let mut found = Vec::new();
-        for (host, entry) in entries {
+        for (host, entry) in parts {
             let mine = entry.ports.iter().find(|known| known.number.value == port.number);
             if let Some(mine) = mine.filter(|_| entry.resolution.value == resolution) {
                 found.extend(self.workloads.of(entry, host, mine));
@@ -105,19 +139,14 @@ impl<'m> Clusters<'_, 'm> {
         found
     }
 
-    fn insert(
+    fn cluster(
         &self,
         base: &Base<'_, 'm>,
         subset: Option<&Subset>,
         policy: Effective<'m>,
-        into: &mut ByName,
-    ) {
+    ) -> Option<Cluster> {
         let Base { service, port, .. } = base;
         let subset_name = subset.map_or("", |subset| subset.name.as_str());
-        let name: Arc<str> = Arc::from(name(port.number, subset_name, &service.host));
-        if into.contains_key(&name) {
-            return;
-        }
         let found: Vec<_> = match subset {
             None => base.found.to_vec(),
             Some(subset) => {
@@ -137,7 +166,7 @@ impl<'m> Clusters<'_, 'm> {
             _ if to_dialled => Discovery::OriginalDst { port: None },
             Resolution::Static => Discovery::Static,
             // A name that nothing resolves to is no cluster at all.
-            Resolution::Dns | Resolution::DnsRoundRobin if found.is_empty() => return,
+            Resolution::Dns | Resolution::DnsRoundRobin if found.is_empty() => return None,
             Resolution::Dns => Discovery::StrictDns(families),
             Resolution::DnsRoundRobin => Discovery::LogicalDns(families),
         };
@@ -160,7 +189,8 @@ impl<'m> Clusters<'_, 'm> {
         };
         let groups = setting.group(if listed { found } else { Vec::new() });
         load_balancer.locality_weighted = setting.is_weighted();
-        let cluster = Cluster {
+        Some(Cluster {
+            name: Arc::from(name(port.number, subset_name, &service.host)),
             kind: ClusterKind::Service(ClusterService {
                 host: Arc::clone(&service.host),
                 namespace: Arc::clone(&service.namespace),
@@ -196,9 +226,7 @@ impl<'m> Clusters<'_, 'm> {
             verify_destination: (self.options.strict && base.resolution == Resolution::None)
                 .then(|| service.addresses.clone()),
             rules: base.rules.to_vec(),
-            name: Arc::clone(&name),
-        };
-        into.insert(name, Arc::new(cluster));
+        })
     }
 }
 
@@ -207,7 +235,7 @@ struct Base<'a, 'm> {
     service: &'a Service,
     port: &'a Port,
     resolution: Resolution,
-    entries: &'a [(&'m HostPattern, &'m Resource<ServiceEntry>)],
+    parts: &'a [Part<'m>],
     found: &'a [Located],
     rules: &'a [Key],
 }
@@ -220,7 +248,7 @@ impl Base<'_, '_> {
 
     fn subject_alt_names(&self) -> Vec<Arc<str>> {
         let mut names: Vec<Arc<str>> = Vec::new();
-        for name in self.entries.iter().flat_map(|(_, entry)| &entry.subject_alt_names) {
+        for name in self.parts.iter().flat_map(|(_, entry)| &entry.subject_alt_names) {
             if !names.iter().any(|known| **known == *name.as_str()) {
                 names.push(Arc::from(name.as_str()));
             }
@@ -230,19 +258,16 @@ impl Base<'_, '_> {
 
     fn traffic_distribution(&self) -> Option<&str> {
         const ANNOTATION: &str = "networking.istio.io/traffic-distribution";
-        let (_, oldest) = self.entries.first()?;
+        let (_, oldest) = self.parts.first()?;
         oldest.meta.annotations.get(ANNOTATION).map(String::as_str)
     }
 }
 
 /// The resolution of the entry that declares the port.
-fn resolution(
-    port: &Port,
-    entries: &[(&HostPattern, &Resource<ServiceEntry>)],
-) -> Option<Resolution> {
+fn resolution(port: &Port, parts: &[Part<'_>]) -> Option<Resolution> {
     let declares =
         |entry: &ServiceEntry| entry.ports.iter().any(|known| known.number.value == port.number);
-    entries.iter().find(|(_, entry)| declares(entry)).map(|(_, entry)| entry.resolution.value)
+    parts.iter().find(|(_, entry)| declares(entry)).map(|(_, entry)| entry.resolution.value)
 }
 
 pub(crate) fn tunnel(tunnel: &egressd_model::resource::Tunnel) -> Tunnel {

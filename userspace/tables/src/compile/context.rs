@@ -1,6 +1,5 @@
 //! What rules are compiled against: names, services, clusters and policies.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use egressd_model::resource::{Destination, MeshConfig};
@@ -9,8 +8,9 @@ use egressd_model::{Spanned, value::selects};
 
 use crate::cluster::{ClusterRef, HashPolicy};
 use crate::compile::balance;
-use crate::compile::clusters::{self, ByName};
+use crate::compile::clusters::{self, ByName, Made};
 use crate::compile::destination_rules::DestinationRules;
+use crate::compile::memo::{ClustersOf, Memo};
 use crate::compile::services::Services;
 use crate::compile::short_names::ShortNames;
 use crate::options::{Answers, Node, Options};
@@ -23,10 +23,11 @@ pub(crate) struct Context<'a, 'm> {
     pub(crate) options: &'a Options,
     pub(crate) names: &'a ShortNames<'m>,
     pub(crate) services: &'a Services<'m>,
-    /// The service that owns a host, for destinations.
-    pub(crate) owners: &'a HashMap<Arc<str>, ServiceId>,
     pub(crate) clusters: &'a ByName,
+    /// The same by service.
+    pub(crate) made: &'a Made,
     pub(crate) rules: &'a DestinationRules<'m>,
+    pub(crate) memo: &'a Memo,
 }
 
 impl Context<'_, '_> {
@@ -38,9 +39,28 @@ impl Context<'_, '_> {
         }
     }
 
+    /// All clusters of a service, where no other service has clusters of the same names.
+    pub(crate) fn clusters_of(&self, id: ServiceId) -> Option<&ClustersOf> {
+        self.made.of(id)
+    }
+
+    /// The way to a service's own cluster for a port.
+    pub(crate) fn own_cluster(&self, id: ServiceId, host: &str, port: u16) -> ClusterRef {
+        let mine = self.made.of(id).and_then(|all| {
+            all.iter().find(|cluster| {
+                let of = cluster.service();
+                of.is_some_and(|of| of.port == port && of.subset.is_empty())
+            })
+        });
+        match mine {
+            Some(cluster) => ClusterRef::Known(Arc::clone(cluster)),
+            None => self.cluster(&clusters::name(port, "", host)),
+        }
+    }
+
     /// The service that owns a host.
     pub(crate) fn service(&self, host: &str) -> Option<&Service> {
-        self.services.get(*self.owners.get(host)?)
+        self.services.get(self.services.owner(host)?).map(|service| &**service)
     }
 
     /// The cluster that a tls or tcp rule means: the port written, else the service's only one, else

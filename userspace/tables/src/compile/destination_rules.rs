@@ -1,6 +1,6 @@
 //! Which DestinationRule holds for a service, and the policy of a port or subset (semantics.md §4).
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use egressd_model::Model;
 use egressd_model::Spanned;
@@ -11,7 +11,9 @@ use egressd_model::resource::{
 };
 use egressd_model::value::{ExportTarget, Labels, selects};
 
+use crate::compile::memo::Id;
 use crate::compile::short_names::ShortNames;
+use crate::fast::FastMap;
 use crate::host_map::HostMap;
 use crate::options::Node;
 
@@ -20,7 +22,7 @@ pub(crate) struct DestinationRules<'m> {
     /// What the node's own namespace has: all of it, or what no other one sees where it is the root.
     own: Hosts<'m>,
     /// What each namespace lets others see.
-    exported: HashMap<&'m str, Hosts<'m>>,
+    exported: FastMap<&'m str, Hosts<'m>>,
     root: &'m str,
     node: &'m Node,
     default_export: Vec<ExportTarget>,
@@ -59,7 +61,7 @@ pub(crate) fn collect<'m>(
 ) -> DestinationRules<'m> {
     let mut rules = DestinationRules {
         own: HostMap::default(),
-        exported: HashMap::new(),
+        exported: FastMap::default(),
         root: mesh.root_namespace(),
         node,
         default_export: mesh.default_destination_rule_export_to(),
@@ -152,9 +154,23 @@ impl<'m> Merged<'m> {
     }
 
     /// The rules it is made of, the oldest first.
+    fn all(&self) -> impl Iterator<Item = &'m Resource<DestinationRule>> {
+        std::iter::once(self.oldest).chain(self.later.iter().copied())
+    }
+
+    /// Their names.
     pub(crate) fn keys(&self) -> Vec<Key> {
-        let all = std::iter::once(self.oldest).chain(self.later.iter().copied());
-        all.map(|rule| rule.meta.key()).collect()
+        self.all().map(|rule| rule.meta.key()).collect()
+    }
+
+    /// Their places in memory.
+    pub(crate) fn ids(&self) -> Arc<[Id]> {
+        self.all().map(Id::of).collect()
+    }
+
+    /// Whether it is made of the rules with these places in memory.
+    pub(crate) fn is(&self, ids: &[Id]) -> bool {
+        self.all().map(Id::of).eq(ids.iter().copied())
     }
 
     /// Same selector and same `exportTo`.

@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use egressd_model::Spanned;
 use egressd_model::resource::{
-    CorsPolicy, DirectResponseBody, FaultInjection, HeaderOperations, HttpMatch, HttpRetry,
-    HttpRoute, HttpRouteDestination, Key, Redirect as RedirectSettings, RedirectPort, Rewrite,
-    UnmatchedPreflights,
+    DirectResponseBody, FaultInjection, HeaderOperations, HttpMatch, HttpRetry, HttpRoute,
+    HttpRouteDestination, Key, Redirect as RedirectSettings, RedirectPort,
 };
-use egressd_model::value::{Percent, StringMatch};
+use egressd_model::value::Percent;
 
 use crate::compile::context::{Context, GatewayName};
 use crate::route::{
-    Abort, AbortStatus, Cors, Delay, Destination, Destinations, Fault, Forward, HeaderChange,
-    HeaderOps, Mirror, PathRedirect, PathRewrite, Pattern, Redirect, RetryPolicy, Route,
-    RouteAction, RouteMatch, TextMatch, UnmatchedPreflight,
+    Abort, AbortStatus, Delay, Destination, Destinations, Fault, Forward, HeaderChange, HeaderOps,
+    Mirror, PathRedirect, Redirect, RetryPolicy, Route, RouteAction,
 };
 
 /// One VirtualService's http rules, on one port of one gateway.
@@ -78,12 +75,14 @@ impl HttpRules<'_, '_> {
         };
         Route {
             name: route_name(&rule.name, condition),
-            matcher: condition.map(matcher).unwrap_or_default(),
+            matcher: condition
+                .map(|condition| self.context.memo.matcher(condition))
+                .unwrap_or_default(),
             action,
             request_headers: operations(headers.and_then(|headers| headers.request.as_deref())),
             response_headers: operations(headers.and_then(|headers| headers.response.as_deref())),
             fault: rule.fault.as_deref().and_then(fault),
-            cors: rule.cors_policy.as_deref().map(cors),
+            cors: rule.cors_policy.as_deref().map(|cors| self.context.memo.cors(cors)),
             virtual_service: Some(self.key.clone()),
             stat_prefix: Arc::from(condition.map_or("", |condition| &condition.stat_prefix)),
         }
@@ -118,7 +117,7 @@ impl HttpRules<'_, '_> {
             destinations,
             timeout: rule.timeout.as_deref().copied().filter(|timeout| !timeout.is_zero()),
             retry: retry(retries.map(|retries| &retries.value), sticks),
-            rewrite: rewrite.and_then(path_rewrite),
+            rewrite: rewrite.and_then(|rewrite| self.context.memo.path_rewrite(rewrite)),
             authority,
             mirrors: self.mirrors(rule),
             hash,
@@ -246,52 +245,6 @@ fn route_name(rule: &str, condition: Option<&HttpMatch>) -> Arc<str> {
     }
 }
 
-fn matcher(condition: &HttpMatch) -> RouteMatch {
-    let one = |written: &Option<Spanned<StringMatch>>| written.as_ref().map(|m| text_match(m));
-    let map = |written: &BTreeMap<String, Spanned<StringMatch>>, lower: bool| {
-        let name = |name: &str| if lower { name.to_ascii_lowercase() } else { name.to_owned() };
-        written.iter().map(|(key, m)| (Arc::from(name(key)), presence(m))).collect()
-    };
-    RouteMatch {
-        path: one(&condition.uri),
-        ignore_path_case: condition.ignore_uri_case,
-        method: one(&condition.method),
-        scheme: one(&condition.scheme),
-        authority: one(&condition.authority),
-        headers: map(&condition.headers, true),
-        without_headers: map(&condition.without_headers, true),
-        query: map(&condition.query_params, false),
-        name: Arc::from(condition.name.as_str()),
-    }
-}
-
-fn text_match(written: &StringMatch) -> TextMatch {
-    match written {
-        StringMatch::Present => TextMatch::Present,
-        StringMatch::Exact(text) => TextMatch::Exact(Arc::from(text.as_str())),
-        StringMatch::Prefix(text) => TextMatch::Prefix(Arc::from(text.as_str())),
-        StringMatch::Regex(text) => TextMatch::Regex(Pattern::whole(text)),
-    }
-}
-
-/// For headers and query parameters the regex `*` means that they are there.
-fn presence(written: &StringMatch) -> TextMatch {
-    match written {
-        StringMatch::Regex(text) if text == "*" => TextMatch::Present,
-        StringMatch::Present
-        | StringMatch::Exact(_)
-        | StringMatch::Prefix(_)
-        | StringMatch::Regex(_) => text_match(written),
-    }
-}
-
-fn path_rewrite(rewrite: &Rewrite) -> Option<PathRewrite> {
-    match &rewrite.uri_regex_rewrite {
-        Some(regex) => Some(PathRewrite::regex(&regex.pattern, &regex.rewrite)),
-        None => text(&rewrite.uri).map(PathRewrite::Prefix),
-    }
-}
-
 /// `host` and pseudo headers are no headers: the authority is changed by other means.
 fn operations(written: Option<&HeaderOperations>) -> HeaderOps {
     let Some(written) = written else { return HeaderOps::default() };
@@ -372,31 +325,6 @@ fn grpc_status(written: &str) -> Option<u32> {
     ];
     let by_name = NAMES.iter().position(|name| *name == written);
     by_name.and_then(|place| u32::try_from(place).ok()).or_else(|| written.parse().ok())
-}
-
-fn cors(written: &CorsPolicy) -> Cors {
-    let join = |list: &[Spanned<String>]| -> Arc<str> {
-        Arc::from(list.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(","))
-    };
-    let exact = |origin: &Spanned<String>| TextMatch::Exact(Arc::from(origin.as_str()));
-    Cors {
-        origins: if written.allow_origins.is_empty() {
-            written.allow_origin.iter().map(exact).collect()
-        } else {
-            written.allow_origins.iter().map(|origin| text_match(origin)).collect()
-        },
-        methods: join(&written.allow_methods),
-        headers: join(&written.allow_headers),
-        expose: join(&written.expose_headers),
-        max_age: written.max_age.as_deref().map(Duration::as_secs),
-        credentials: written.allow_credentials.as_deref().copied().unwrap_or_default(),
-        unmatched: match written.unmatched_preflights.value {
-            UnmatchedPreflights::Ignore => UnmatchedPreflight::Ignore,
-            UnmatchedPreflights::Unspecified | UnmatchedPreflights::Forward => {
-                UnmatchedPreflight::Forward
-            }
-        },
-    }
 }
 
 fn body(body: &DirectResponseBody) -> &[u8] {

@@ -21,6 +21,7 @@ use egressd_model::value::{IpRange, Protocol};
 
 use crate::compile::policy::Policy;
 use crate::compile::services::{Services, strictest};
+use crate::fast::FastMap;
 use crate::listener::{Bind, Listener};
 use crate::rows::KernelRows;
 use crate::service::{Service, ServiceId};
@@ -34,10 +35,12 @@ pub(crate) fn build(
 ) -> KernelRows {
     let mut rows = Rows {
         services,
-        exact: BTreeMap::new(),
-        prefixes: BTreeMap::new(),
+        exact: FastMap::default(),
+        prefixes: FastMap::default(),
         ports: BTreeMap::new(),
     };
+    rows.exact.reserve(services.all.len());
+    rows.prefixes.reserve(services.all.len());
     for (id, service) in (0..).map(ServiceId).zip(&services.all) {
         rows.addresses(id, service);
         rows.undeclared(id, service, policy);
@@ -57,8 +60,8 @@ pub(crate) fn build(
 /// Rows under construction.
 struct Rows<'a, 'm> {
     services: &'a Services<'m>,
-    exact: BTreeMap<RowKey, Wanted>,
-    prefixes: BTreeMap<(u8, RowKey), Wanted>,
+    exact: FastMap<RowKey, Wanted>,
+    prefixes: FastMap<(u8, RowKey), Wanted>,
     ports: BTreeMap<u16, Wanted>,
 }
 
@@ -168,12 +171,24 @@ impl Rows<'_, '_> {
 
     fn finish(self, policy: &Policy) -> KernelRows {
         KernelRows {
-            exact: self.exact.into_iter().map(|(key, wanted)| (key, wanted.row())).collect(),
-            prefixes: self.prefixes.into_iter().map(|(key, wanted)| (key, wanted.row())).collect(),
+            exact: sorted(self.exact, number),
+            prefixes: sorted(self.prefixes, |(bits, key)| (*bits, number(key))),
             ports: self.ports.into_iter().map(|(key, wanted)| (key, wanted.row())).collect(),
             deny_unknown: policy.denies(),
         }
     }
+}
+
+/// Rows in the order of their keys. Numbers are faster to sort by than keys, in the same order.
+fn sorted<K: Ord, N: Ord>(rows: FastMap<K, Wanted>, number: impl Fn(&K) -> N) -> BTreeMap<K, Row> {
+    let mut rows: Vec<_> =
+        rows.into_iter().map(|(key, wanted)| (number(&key), key, wanted)).collect();
+    rows.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+    rows.into_iter().map(|(_, key, wanted)| (key, wanted.row())).collect()
+}
+
+fn number(key: &RowKey) -> (u16, u8, u128) {
+    (key.port(), key.family(), u128::from_be_bytes(*key.addr().bytes()))
 }
 
 /// Whether a service's host can be resolved for ports that it does not declare.

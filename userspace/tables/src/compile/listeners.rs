@@ -3,57 +3,48 @@
 //! Services are visited oldest first. The first one on a key makes its listener; later ones add their
 //! chains, unless an equal chain is there or the protocols cannot share a port.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+mod entry;
+mod make;
+
+use std::collections::hash_map;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use egressd_model::resource::{Resolution, ServicePort};
-use egressd_model::value::{HostPattern, IpRange, Protocol, ProtocolFamily};
+use egressd_model::resource::ServicePort;
+use egressd_model::value::{Protocol, ProtocolFamily};
 
-use crate::chain::{Chain, ChainAction, ChainIndex};
+use crate::chain::{Chain, ChainAction};
 use crate::compile::context::Context;
+use crate::compile::listeners::entry::Entry;
+use crate::compile::listeners::make::Make;
+use crate::compile::memo::KnownListener;
 use crate::compile::policy::Policy;
 use crate::compile::scope::{Egress, EgressPort};
 use crate::compile::services::{Seen, View};
-use crate::compile::tcp_rules::{Place, TcpRules};
 use crate::compile::vhosts::Vhosts;
 use crate::compile::virtual_services::Rules;
-use crate::host_map::lower_case;
-use crate::listener::{Bind, Conflict, ConflictReason, Listener, Sniff};
+use crate::fast::FastMap;
+use crate::listener::{Bind, Listener};
 use crate::options::{Answers, IpFamilies};
-use crate::service::{Service, ServiceId};
 
 /// All listeners of captured connections under construction.
-#[derive(Default)]
-pub(crate) struct Listeners {
-    entries: BTreeMap<(Bind, u16), Entry>,
+pub(crate) struct Listeners<'a> {
+    rest: Rest<'a>,
+    entries: FastMap<(Bind, u16), Entry>,
+    /// How many service ports want an address and port.
+    wanted: FastMap<(IpAddr, u16), u32>,
+    /// Listeners that one service has for itself.
+    finished: Vec<Arc<Listener>>,
 }
 
-/// One listener under construction.
-struct Entry {
-    /// What has been declared so far; unset once HTTP and opaque bytes share the port.
-    protocol: Protocol,
-    chains: Vec<Arc<Chain>>,
-    /// Who has which criteria.
-    owners: HashMap<Criteria, ServiceId>,
-    services: Vec<ServiceId>,
-    /// The same, for finding one.
-    members: HashSet<ServiceId>,
-    conflicts: Vec<Conflict>,
-    known_conflicts: HashSet<Conflict>,
-    /// Made by a Sidecar listener that names its port: nothing is added to it.
-    locked: bool,
-    /// Made for real addresses of services that have virtual ones.
-    spare: bool,
-}
-
-/// What a chain asks for, in one form whatever the order.
-#[derive(PartialEq, Eq, Hash)]
-struct Criteria {
-    http_only: bool,
-    names: Vec<String>,
-    blocks: Vec<IpRange>,
+/// What listeners have in common.
+pub(crate) struct Rest<'a> {
+    pub(crate) policy: &'a Policy,
+    /// How long sniffing may wait.
+    pub(crate) timeout: Option<Duration>,
+    /// The node has no IPv4: wildcard listeners are called `::`.
+    pub(crate) v6_only: bool,
 }
 
 /// One egress listener's services and rules.
@@ -71,7 +62,12 @@ struct Declared {
     protocol: Protocol,
 }
 
-impl Listeners {
+impl<'a> Listeners<'a> {
+    pub(crate) fn new(rest: Rest<'a>) -> Self {
+        let (entries, wanted) = (FastMap::default(), FastMap::default());
+        Self { rest, entries, wanted, finished: Vec::new() }
+    }
+
     /// Adds the services of one egress listener.
     pub(crate) fn add(&mut self, inputs: &Inputs<'_, '_>, vhosts: &mut Vhosts<'_, '_>) {
         match &inputs.egress.port {
@@ -85,6 +81,7 @@ impl Listeners {
                 for entry in self.entries.values_mut() {
                     entry.locked = true;
                 }
+                self.count(inputs);
                 for view in &inputs.seen.views {
                     for port in &view.entry.ports {
                         self.view(inputs, vhosts, view, Declared::of(port), None);
@@ -92,6 +89,29 @@ impl Listeners {
                 }
                 if inputs.context.options.answers == Answers::Ours {
                     self.real_addresses(inputs, vhosts);
+                }
+            }
+        }
+    }
+
+    /// Counts who wants which address and port.
+    fn count(&mut self, inputs: &Inputs<'_, '_>) {
+        for view in &inputs.seen.views {
+            let Some(service) = inputs.context.services.get(view.service) else { continue };
+            let opaque = |port: &&egressd_model::Spanned<ServicePort>| {
+                let family = port.protocol.value.family();
+                !matches!(family, ProtocolFamily::Http | ProtocolFamily::Udp)
+            };
+            for port in view.entry.ports.iter().filter(opaque) {
+                let mut count = |ip| {
+                    let key = (ip, port.number.value);
+                    *self.wanted.entry(key).or_insert(0) += 1;
+                };
+                if view.entry.addresses.is_empty() {
+                    service.vips.iter().flat_map(|vip| vip.addresses()).for_each(&mut count);
+                } else {
+                    let single = view.entry.addresses.iter().filter(|range| range.is_single());
+                    single.map(|range| range.address().to_canonical()).for_each(&mut count);
                 }
             }
         }
@@ -109,26 +129,23 @@ impl Listeners {
                     continue;
                 }
                 let make = Make { inputs, view, service, port };
-                let mut chains = make.opaque(Bind::Wildcard, &[]);
-                chains.retain(|chain| !chain.asks_nothing());
-                if family == ProtocolFamily::Unset {
+                let chains = make.anywhere();
+                let mut named = chains.iter().filter(|chain| !chain.asks_nothing()).peekable();
+                let http = (family == ProtocolFamily::Unset).then(|| {
                     let table = ChainAction::Http(vhosts.shared(port.number));
-                    chains.push(make.http(table, true));
-                }
-                if chains.is_empty() {
+                    Arc::new(make.http(table, true))
+                });
+                if named.peek().is_none() && http.is_none() {
                     continue;
                 }
-                let spare = || Entry { spare: true, ..Entry::new(Protocol::Unset) };
                 let key = (Bind::Wildcard, port.number);
-                let entry = self.entries.entry(key).or_insert_with(spare);
-                // Nobody may be made to wait where the server may speak first.
-                if entry.locked || !entry.spare && !entry.looks() {
-                    continue;
-                }
-                entry.share(view.service);
-                chains.retain(|chain| !entry.owners.contains_key(&Criteria::of(chain)));
-                for chain in chains {
-                    entry.merge(chain, view.service);
+                let entry = self.entries.entry(key).or_insert_with(Entry::spare);
+                if entry.takes_names() {
+                    entry.share(view.service);
+                    for chain in named.chain(&http) {
+                        // Who has the name already has it everywhere.
+                        let _taken = entry.add(chain, view.service).is_err();
+                    }
                 }
             }
         }
@@ -149,7 +166,7 @@ impl Listeners {
         if port.protocol == Protocol::HttpProxy {
             let bind = fixed.unwrap_or(Bind::Socket(loopback(inputs.context.node.families)));
             let chain = make.http(ChainAction::Http(vhosts.proxy()), false);
-            self.insert(&make, bind, vec![chain]);
+            self.insert(&make, bind, &[Arc::new(chain)]);
             return;
         }
         match port.protocol.family() {
@@ -164,40 +181,82 @@ impl Listeners {
                 }
                 let table = ChainAction::Http(vhosts.shared(port.number));
                 let chain = make.http(table, bind == Bind::Wildcard);
-                self.insert(&make, bind, vec![chain]);
+                self.insert(&make, bind, &[Arc::new(chain)]);
             }
-            ProtocolFamily::Tls | ProtocolFamily::Tcp => {
+            ProtocolFamily::Tls | ProtocolFamily::Tcp | ProtocolFamily::Unset => {
                 for (bind, blocks) in make.places(fixed) {
-                    let chains = make.opaque(bind, &blocks);
-                    self.insert(&make, bind, chains);
-                }
-            }
-            ProtocolFamily::Unset => {
-                for (bind, blocks) in make.places(fixed) {
-                    let table = match bind {
-                        Bind::Wildcard => vhosts.shared(port.number),
-                        Bind::Address(_) | Bind::Socket(_) => vhosts.private(service, port.number),
-                    };
-                    let mut chains = make.opaque(bind, &blocks);
-                    chains.push(make.http(ChainAction::Http(table), true));
-                    self.insert(&make, bind, chains);
+                    if self.lone(&make, bind, vhosts) {
+                        continue;
+                    }
+                    let plain = blocks.is_empty() && bind == Bind::Wildcard;
+                    if plain && port.protocol.family() == ProtocolFamily::Tls {
+                        self.insert(&make, bind, &make.anywhere());
+                    } else {
+                        self.insert(&make, bind, &make.chains(bind, &blocks, vhosts));
+                    }
                 }
             }
         }
     }
 
+    /// Finishes the listener of an address that no other service wants: that of the compilation
+    /// before, if nothing of it has changed. Says no where the address is shared.
+    fn lone(&mut self, make: &Make<'_, '_, '_>, bind: Bind, vhosts: &mut Vhosts<'_, '_>) -> bool {
+        let (Bind::Address(ip), port) = (bind, make.port) else { return false };
+        let key = (ip, port.number);
+        let shared = self.wanted.get(&key) != Some(&1) || self.entries.contains_key(&(bind, key.1));
+        let Some(clusters) = make.alone().filter(|_| !shared) else { return false };
+        let own = match port.protocol.family() {
+            ProtocolFamily::Unset => vhosts.own(make.service, port.number),
+            ProtocolFamily::Http
+            | ProtocolFamily::Tls
+            | ProtocolFamily::Tcp
+            | ProtocolFamily::Udp => None,
+        };
+        let (id, memo) = (make.view.service, &make.inputs.context.memo.listeners);
+        let holds = |known: &KnownListener| {
+            known.id == id
+                && Arc::ptr_eq(&known.service, make.service)
+                && Arc::ptr_eq(&known.clusters, clusters)
+                && known.virtual_host.as_ref().map(Arc::as_ptr) == own.as_ref().map(Arc::as_ptr)
+        };
+        if let Some(known) = memo.get(&key, holds) {
+            self.finished.push(known.listener);
+            return true;
+        }
+        let mut entry = Entry::new(port.protocol);
+        entry.share(id);
+        for chain in make.chains(bind, &[], vhosts) {
+            entry.merge(&chain, id);
+        }
+        let listener = Arc::new(entry.finish(bind, port.number, &self.rest));
+        // The policy's own chain belongs to one generation.
+        if !listener.default_chain.catch_all {
+            let known = KnownListener {
+                id,
+                service: Arc::clone(make.service),
+                clusters: Arc::clone(clusters),
+                virtual_host: own,
+                listener: Arc::clone(&listener),
+            };
+            memo.keep(key, known);
+        }
+        self.finished.push(listener);
+        true
+    }
+
     /// Adds chains, or says why not.
-    fn insert(&mut self, make: &Make<'_, '_, '_>, bind: Bind, chains: Vec<Chain>) {
+    fn insert(&mut self, make: &Make<'_, '_, '_>, bind: Bind, chains: &[Arc<Chain>]) {
         let (new, protocol) = (make.view.service, make.port.protocol);
         let sniffed = protocol.family() == ProtocolFamily::Unset;
         let http = protocol.is_http();
         let entry = match self.entries.entry((bind, make.port.number)) {
-            std::collections::btree_map::Entry::Vacant(vacant) => {
+            hash_map::Entry::Vacant(vacant) => {
                 // The wildcard listener of HTTP takes opaque bytes too: its port counts as sniffed.
                 let sniffs = http && bind == Bind::Wildcard && protocol != Protocol::HttpProxy;
                 vacant.insert(Entry::new(if sniffs { Protocol::Unset } else { protocol }))
             }
-            std::collections::btree_map::Entry::Occupied(occupied) => {
+            hash_map::Entry::Occupied(occupied) => {
                 let entry = occupied.into_mut();
                 if let Some(reason) = entry.refuses(protocol) {
                     entry.lose(new, reason);
@@ -215,224 +274,19 @@ impl Listeners {
         }
     }
 
-    /// The finished listeners.
-    pub(crate) fn finish(
-        self,
-        policy: &Policy,
-        timeout: Option<Duration>,
-        v6_only: bool,
-    ) -> Vec<Listener> {
-        let finish = |((bind, port), entry): ((Bind, u16), Entry)| {
-            entry.finish(bind, port, policy, timeout, v6_only)
-        };
-        self.entries.into_iter().map(finish).collect()
-    }
-}
-
-impl Entry {
-    fn new(protocol: Protocol) -> Self {
-        Self {
-            protocol,
-            chains: Vec::new(),
-            owners: HashMap::new(),
-            services: Vec::new(),
-            members: HashSet::new(),
-            conflicts: Vec::new(),
-            known_conflicts: HashSet::new(),
-            locked: false,
-            spare: false,
-        }
-    }
-
-    fn is_tcp(&self) -> bool {
-        matches!(self.protocol.family(), ProtocolFamily::Tcp | ProtocolFamily::Tls)
-    }
-
-    /// Why a service with this protocol cannot be added at all.
-    fn refuses(&self, incoming: Protocol) -> Option<ConflictReason> {
-        let first = |protocol| matches!(protocol, Protocol::Mongo | Protocol::Mysql);
-        if self.locked {
-            Some(ConflictReason::Reserved)
-        } else if incoming != self.protocol && (first(incoming) || first(self.protocol)) {
-            Some(ConflictReason::ServerFirst)
-        } else if incoming.family() == ProtocolFamily::Unset
-            && self.protocol.family() == ProtocolFamily::Unset
-        {
-            Some(ConflictReason::AlreadySniffed)
-        } else {
-            None
-        }
-    }
-
-    /// Whether it looks at the first bytes.
-    fn looks(&self) -> bool {
-        let named = |chain: &Arc<Chain>| !chain.server_names.is_empty() || chain.expected.is_some();
-        self.chains.iter().any(|chain| chain.http_only || named(chain))
-    }
-
-    fn share(&mut self, service: ServiceId) {
-        if !self.locked && self.members.insert(service) {
-            self.services.push(service);
-        }
-    }
-
-    fn lose(&mut self, loser: ServiceId, reason: ConflictReason) {
-        let Some(winner) = self.services.first().copied() else { return };
-        self.conflict(Conflict { winner, loser, reason });
-    }
-
-    fn conflict(&mut self, conflict: Conflict) {
-        if conflict.winner != conflict.loser && self.known_conflicts.insert(conflict) {
-            self.conflicts.push(conflict);
-        }
-    }
-
-    /// Adds a chain unless an older one asks for the very same.
-    fn merge(&mut self, chain: Chain, service: ServiceId) {
-        let criteria = Criteria::of(&chain);
-        match self.owners.get(&criteria).copied() {
-            Some(winner) => {
-                let reason = ConflictReason::SameMatch;
-                self.conflict(Conflict { winner, loser: service, reason });
-            }
-            None => {
-                self.owners.insert(criteria, service);
-                self.chains.push(Arc::new(chain));
-            }
-        }
-    }
-
-    fn finish(
-        self,
-        bind: Bind,
-        port: u16,
-        policy: &Policy,
-        timeout: Option<Duration>,
-        v6_only: bool,
-    ) -> Listener {
-        let mut index = ChainIndex::default();
-        let mut default_chain = None;
-        for chain in &self.chains {
-            if chain.asks_nothing() {
-                default_chain.get_or_insert_with(|| Arc::clone(chain));
-            } else {
-                index.insert(chain);
-            }
-        }
-        let http = self.chains.iter().any(|chain| chain.http_only);
-        let tls = self.looks();
-        let timeout = match self.spare {
-            true => timeout.or(Some(SPARE_WAIT)),
-            false => timeout.filter(|_| http),
-        };
-        Listener {
-            name: Arc::from(format!("{}_{port}", name_of(bind, v6_only))),
-            bind,
-            port,
-            sniff: Sniff { tls, http, timeout },
-            default_chain: default_chain.unwrap_or_else(|| Arc::clone(&policy.chain)),
-            chains: self.chains,
-            services: self.services,
-            conflicts: self.conflicts,
-            reserved: None,
-            index,
-        }
-    }
-}
-
-/// One service port to make chains of.
-struct Make<'a, 'c, 'm> {
-    inputs: &'a Inputs<'c, 'm>,
-    view: &'a View<'m>,
-    service: &'a Service,
-    port: Declared,
-}
-
-impl Make<'_, '_, '_> {
-    /// Where opaque bytes are listened for, and the blocks they must be for.
-    fn places(&self, fixed: Option<Bind>) -> Vec<(Bind, Vec<IpRange>)> {
-        if let Some(bind) = fixed {
-            return vec![(bind, Vec::new())];
-        }
-        let own = &self.view.entry.addresses;
-        if own.is_empty() {
-            let vips = self.service.vips.iter().flat_map(|vip| vip.addresses());
-            let mut places: Vec<_> = vips.map(|ip| (Bind::Address(ip), Vec::new())).collect();
-            if places.is_empty() {
-                places.push((Bind::Wildcard, Vec::new()));
-            }
-            return places;
-        }
-        let place = |range: &egressd_model::Spanned<IpRange>| match range.is_single() {
-            true => (Bind::Address(range.address().to_canonical()), Vec::new()),
-            false => (Bind::Wildcard, vec![range.masked()]),
-        };
-        own.iter().map(place).collect()
-    }
-
-    /// The chains for everything but sniffed HTTP.
-    fn opaque(&self, bind: Bind, blocks: &[IpRange]) -> Vec<Chain> {
-        let by_name = self.view.entry.resolution.value == Resolution::DynamicDns;
-        let place = Place {
-            service: self.service,
-            id: self.view.service,
-            port: self.port.number,
-            tls: self.port.protocol.is_tls(),
-            blocks,
-            // Without an address of its own only the name tells one service from another.
-            by_name: by_name || !blocks.is_empty() || bind == Bind::Wildcard,
-        };
-        let rules = TcpRules { context: self.inputs.context, rules: self.inputs.rules };
-        let mut chains = rules.chains(&place);
-        if self.inputs.context.options.strict && matches!(bind, Bind::Address(_)) {
-            for chain in chains.iter_mut().filter(|chain| chain.server_names.is_empty()) {
-                chain.expect(self.service, self.port.protocol);
-            }
-        }
-        chains
-    }
-
-    /// The chain for requests.
-    fn http(&self, action: ChainAction, http_only: bool) -> Chain {
-        Chain {
-            name: Arc::from(format!("{}:{}", self.service.host, self.port.number)),
-            destinations: Vec::new(),
-            server_names: Vec::new(),
-            http_only,
-            catch_all: false,
-            service: Some(self.view.service),
-            action,
-            terminate: None,
-            expected: None,
-        }
+    /// The finished listeners, in no order.
+    pub(crate) fn finish(self) -> Vec<Arc<Listener>> {
+        let mut all = self.finished;
+        let rest = &self.rest;
+        let entries = self.entries.into_iter();
+        all.extend(entries.map(|((bind, port), entry)| Arc::new(entry.finish(bind, port, rest))));
+        all
     }
 }
 
 impl Declared {
     fn of(port: &ServicePort) -> Self {
         Self { number: port.number.value, protocol: port.protocol.value }
-    }
-}
-
-impl Criteria {
-    fn of(chain: &Chain) -> Self {
-        let names = chain.server_names.iter().filter(|name| !name.is_catch_all());
-        let mut names: Vec<_> = names.map(|name| lower_case(name.as_str()).into_owned()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let mut blocks: Vec<_> = chain.destinations.iter().map(|block| block.masked()).collect();
-        blocks.sort_unstable();
-        blocks.dedup();
-        Self { http_only: chain.http_only, names, blocks }
-    }
-}
-
-impl Chain {
-    /// Whether it takes every connection.
-    pub(crate) fn asks_nothing(&self) -> bool {
-        let any_name =
-            self.server_names.is_empty() || self.server_names.iter().any(HostPattern::is_catch_all);
-        any_name && self.destinations.is_empty() && !self.http_only
     }
 }
 
@@ -450,22 +304,8 @@ impl EgressPort {
 
 /// The loopback address that explicit listeners are bound to.
 pub(crate) fn loopback(families: IpFamilies) -> IpAddr {
-    if families.v4() {
-        IpAddr::V4(Ipv4Addr::LOCALHOST)
-    } else {
-        IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)
+    match families.v4() {
+        true => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        false => IpAddr::V6(Ipv6Addr::LOCALHOST),
     }
 }
-
-fn name_of(bind: Bind, v6_only: bool) -> String {
-    match bind {
-        Bind::Address(ip) | Bind::Socket(ip) => ip.to_string(),
-        Bind::Wildcard if v6_only => "::".to_owned(),
-        Bind::Wildcard => "0.0.0.0".to_owned(),
-    }
-}
-
-/// How long a connection may be silent on a port whose services all have virtual addresses: what is
-/// dialled there elsewhere is nobody's, and its server may speak first. A ClientHello follows the
-/// connect() at once.
-const SPARE_WAIT: Duration = Duration::from_secs(1);

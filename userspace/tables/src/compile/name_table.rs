@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::compile::services::Services;
 use crate::names::{NameEntry, NameTable};
+use crate::service::ServiceId;
 
 /// Builds the table. Blocks are no answers; a host without single addresses is asked upstream.
 pub(crate) fn build(services: &Services<'_>) -> NameTable {
     let mut table = NameTable::default();
-    for service in &services.all {
-        let owns = services.seen.iter().find_map(|seen| seen.by_host.get(&service.host));
-        if owns.and_then(|id| services.get(*id)) != Some(service) {
+    for (id, service) in (0..).map(ServiceId).zip(&services.all) {
+        if services.owner(&service.host) != Some(id) {
             continue;
         }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -26,7 +26,7 @@ pub(crate) fn build(services: &Services<'_>) -> NameTable {
             continue;
         }
         let entry = Arc::new(NameEntry { host: Arc::clone(&service.host), v4, v6 });
-        if table.hosts.insert(&service.host, Arc::clone(&entry)) {
+        if table.hosts.insert_shared(&service.host, Arc::clone(&entry)) {
             table.entries.push(entry);
         }
     }

@@ -1,6 +1,6 @@
 //! The services that a node sees, and the addresses each ServiceEntry gives them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use egressd_abi::OnDown;
@@ -8,93 +8,135 @@ use egressd_model::Model;
 use egressd_model::resource::{MeshConfig, OnProxyDown, Resource, ServiceEntry};
 use egressd_model::value::{HostPattern, IpRange};
 
+use crate::compile::memo::{Id, KnownService, Memo};
 use crate::compile::scope::Egress;
+use crate::fast::{FastMap, head};
 use crate::options::{Node, Options};
 use crate::service::{Port, Service, ServiceId};
-use crate::vip::VipAllocation;
+use crate::vip::{Vip, VipAllocation};
 
 /// All services that some egress listener sees.
 pub(crate) struct Services<'m> {
     /// By host and namespace: the place is the [`ServiceId`].
-    pub(crate) all: Vec<Service>,
+    pub(crate) all: Vec<Arc<Service>>,
+    /// What each of them is made of, oldest first.
+    pub(crate) parts: Vec<Vec<Part<'m>>>,
     /// One list for each egress listener.
     pub(crate) seen: Vec<Seen<'m>>,
 }
 
-impl Services<'_> {
-    /// One service.
-    pub(crate) fn get(&self, id: ServiceId) -> Option<&Service> {
-        self.all.get(usize::try_from(id.0).ok()?)
-    }
-}
+/// One host of one ServiceEntry.
+pub(crate) type Part<'m> = (&'m HostPattern, &'m Resource<ServiceEntry>);
 
 /// What one egress listener sees.
 pub(crate) struct Seen<'m> {
     /// Hosts of ServiceEntries, oldest entry first, then by host.
     pub(crate) views: Vec<View<'m>>,
     /// The service that owns a host: one namespace for each.
-    pub(crate) by_host: HashMap<Arc<str>, ServiceId>,
+    pub(crate) by_host: FastMap<&'m str, ServiceId>,
 }
 
-/// One host of one ServiceEntry.
+/// One host of one ServiceEntry, and its service.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'m> {
     pub(crate) service: ServiceId,
-    pub(crate) host: &'m HostPattern,
     pub(crate) entry: &'m Resource<ServiceEntry>,
 }
 
+impl Services<'_> {
+    /// One service.
+    pub(crate) fn get(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.all.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// The service that a host means: the first listener's choice.
+    pub(crate) fn owner(&self, host: &str) -> Option<ServiceId> {
+        self.seen.iter().find_map(|seen| seen.by_host.get(host).copied())
+    }
+}
+
+/// What services are collected from.
+pub(crate) struct Sources<'a, 'm> {
+    pub(crate) model: &'m Model,
+    pub(crate) mesh: &'a MeshConfig,
+    pub(crate) node: &'a Node,
+    pub(crate) options: &'a Options,
+    pub(crate) vips: &'a VipAllocation,
+    pub(crate) memo: &'a Memo,
+}
+
+/// Addresses given to hosts, by namespace and name of their entry.
+type Given<'a> = FastMap<(&'a str, &'a str), &'a BTreeMap<Arc<str>, Vip>>;
+
 /// Collects the services.
-pub(crate) fn collect<'m>(
-    model: &'m Model,
-    mesh: &MeshConfig,
-    node: &Node,
-    options: &Options,
-    vips: &VipAllocation,
-    egress: &[Egress<'m>],
-) -> Services<'m> {
-    let default = mesh.default_service_export_to();
-    let exported: Vec<_> = model
-        .service_entries()
-        .iter()
-        .map(|entry| &**entry)
-        .filter(|entry| {
-            entry.export_to.is_visible(&entry.meta.namespace, &node.namespace, &default)
-        })
-        .flat_map(hosts)
-        .collect();
-    let lists: Vec<Vec<_>> = egress.iter().map(|one| one.select(&exported, node)).collect();
-    let mut places: BTreeMap<(&str, &str), Vec<&Resource<ServiceEntry>>> = BTreeMap::new();
-    for (host, entry) in lists.iter().flatten() {
-        let entries = places.entry((host.as_str(), &entry.meta.namespace)).or_default();
-        if !entries.iter().any(|known| std::ptr::eq(*known, *entry)) {
-            entries.push(entry);
-        }
+pub(crate) fn collect<'m>(sources: &Sources<'_, 'm>, egress: &[Egress<'m>]) -> Services<'m> {
+    let default = sources.mesh.default_service_export_to();
+    let node = sources.node;
+    let visible = |entry: &&Resource<ServiceEntry>| {
+        entry.export_to.is_visible(&entry.meta.namespace, &node.namespace, &default)
+    };
+    let entries = sources.model.service_entries().iter().map(|entry| &**entry);
+    let exported: Vec<_> = entries.filter(visible).flat_map(hosts).collect();
+    let lists: Vec<_> = egress.iter().map(|one| one.select(&exported, node)).collect();
+    let mut places: FastMap<(&str, &str), usize> = FastMap::default();
+    places.reserve(exported.len());
+    let mut parts: Vec<Vec<Part<'m>>> = Vec::with_capacity(exported.len());
+    let mut groups = Vec::with_capacity(lists.len());
+    for list in &lists {
+        let group = |(host, entry): &Part<'m>| {
+            let place =
+                *places.entry((host.as_str(), &*entry.meta.namespace)).or_insert_with(|| {
+                    parts.push(Vec::with_capacity(1));
+                    parts.len() - 1
+                });
+            let mine = parts.get_mut(place)?;
+            if !mine.iter().any(|(_, known)| std::ptr::eq(*known, *entry)) {
+                mine.push((host, entry));
+            }
+            Some(place)
+        };
+        groups.push(list.iter().filter_map(group).collect::<Vec<_>>());
     }
     // A second listener may see older entries of a service than the first one did.
-    for entries in places.values_mut() {
-        entries.sort_by(|a, b| a.meta.cmp_age(&b.meta));
+    for mine in parts.iter_mut().filter(|mine| mine.len() > 1) {
+        mine.sort_by(|(_, a), (_, b)| a.meta.cmp_age(&b.meta));
     }
-    let ids: HashMap<_, _> = places.keys().copied().zip((0..).map(ServiceId)).collect();
-    let seen = lists
-        .into_iter()
-        .map(|list| {
-            let views: Vec<_> = list
-                .into_iter()
-                .filter_map(|(host, entry)| {
-                    let service = *ids.get(&(host.as_str(), &*entry.meta.namespace))?;
-                    Some(View { service, host, entry })
-                })
-                .collect();
-            let by_host = views.iter().map(|view| (view.host.to_arc(), view.service)).collect();
-            Seen { views, by_host }
-        })
+    let places = places.into_iter();
+    let mut order: Vec<_> =
+        places.map(|((host, namespace), place)| (head(host), host, namespace, place)).collect();
+    order.sort_unstable();
+    let mut ids = vec![ServiceId(0); parts.len()];
+    for (id, (_, _, _, place)) in (0..).zip(&order) {
+        if let Some(slot) = ids.get_mut(*place) {
+            *slot = ServiceId(id);
+        }
+    }
+    let seen = lists.into_iter().zip(groups).map(|(list, groups)| {
+        let id = |place: usize| ids.get(place).copied().unwrap_or(ServiceId(0));
+        let of = |((_, entry), place): (&Part<'m>, &usize)| View { service: id(*place), entry };
+        let views: Vec<_> = list.iter().zip(&groups).map(of).collect();
+        let hosts = list.iter().zip(&views);
+        let by_host = hosts.map(|((host, _), view)| (host.as_str(), view.service)).collect();
+        Seen { views, by_host }
+    });
+    let seen = seen.collect();
+    let given = given(sources);
+    let parts: Vec<_> = order
+        .iter()
+        .filter_map(|(_, _, _, place)| parts.get_mut(*place).map(std::mem::take))
         .collect();
-    let all = places
-        .into_iter()
-        .map(|((host, namespace), entries)| service(host, namespace, &entries, node, options, vips))
-        .collect();
-    Services { all, seen }
+    let all = order
+        .iter()
+        .zip(&parts)
+        .map(|((_, host, namespace, _), parts)| service(sources, &given, host, namespace, parts));
+    let all = all.collect();
+    Services { all, parts, seen }
+}
+
+/// The allocated addresses, if they are used.
+fn given<'a>(sources: &Sources<'a, '_>) -> Given<'a> {
+    let given = sources.vips.given.iter().filter(|_| sources.options.dns_capture);
+    given.map(|(key, hosts)| ((&*key.namespace, &*key.name), hosts)).collect()
 }
 
 /// The hosts of an entry, each once, by name.
@@ -120,7 +162,8 @@ impl<'m> Egress<'m> {
             .filter(|(_, entry)| self.wants_port(entry))
             .copied()
             .collect();
-        let mut owners: HashMap<&str, &str> = HashMap::with_capacity(imported.len());
+        let mut owners: FastMap<&str, &str> = FastMap::default();
+        owners.reserve(imported.len());
         for (host, entry) in &imported {
             let namespace = &*entry.meta.namespace;
             let owner = owners.entry(host.as_str()).or_insert(namespace);
@@ -147,16 +190,41 @@ impl<'m> Egress<'m> {
     }
 }
 
+/// The service of these parts: that of the compilation before, if nothing of it has changed.
 fn service(
+    sources: &Sources<'_, '_>,
+    given: &Given<'_>,
     host: &str,
     namespace: &str,
-    entries: &[&Resource<ServiceEntry>],
-    node: &Node,
-    options: &Options,
-    vips: &VipAllocation,
-) -> Service {
+    parts: &[Part<'_>],
+) -> Arc<Service> {
+    let vip = |(_, entry): &Part<'_>| {
+        let hosts = given.get(&(&*entry.meta.namespace, &*entry.meta.name))?;
+        let vip = hosts.get(host)?.of(sources.node.families);
+        vip.addresses().next().is_some().then_some(vip)
+    };
+    let vips: Vec<_> = parts.iter().filter_map(vip).collect();
+    let Some((first, _)) = parts.first() else {
+        return Arc::new(build(host, namespace, parts, vips));
+    };
+    let holds = |known: &KnownService| {
+        let ids = parts.iter().map(|(_, entry)| Id::of(*entry));
+        known.service.vips == vips && ids.eq(known.entries.iter().copied())
+    };
+    if let Some(known) = sources.memo.services.get(&Id::of(*first), holds) {
+        return known.service;
+    }
+    let service = Arc::new(build(host, namespace, parts, vips));
+    let entries = parts.iter().map(|(_, entry)| Id::of(*entry)).collect();
+    let known = KnownService { entries, service: Arc::clone(&service) };
+    sources.memo.services.keep(Id::of(*first), known);
+    service
+}
+
+fn build(host: &str, namespace: &str, parts: &[Part<'_>], vips: Vec<Vip>) -> Service {
+    let entries = || parts.iter().map(|(_, entry)| *entry);
     let mut ports: Vec<Port> = Vec::new();
-    for entry in entries {
+    for entry in entries() {
         for port in &entry.ports {
             if !ports.iter().any(|known| known.number == port.number.value) {
                 ports.push(Port {
@@ -170,23 +238,19 @@ fn service(
         }
     }
     let mut known = HashSet::new();
-    let written = entries.iter().flat_map(|entry| &entry.addresses).map(|range| range.masked());
+    let written = entries().flat_map(|entry| &entry.addresses).map(|range| range.masked());
     let addresses: Vec<IpRange> = written.filter(|range| known.insert(*range)).collect();
-    let allocated = entries.iter().filter(|_| options.dns_capture).filter_map(|entry| {
-        let vip = vips.get(&entry.meta.key(), host)?.of(node.families);
-        vip.addresses().next().is_some().then_some(vip)
-    });
-    let oldest = entries.first();
+    let oldest = entries().next();
     Service {
-        host: Arc::from(host),
-        namespace: Arc::from(namespace),
-        entries: entries.iter().map(|entry| entry.meta.key()).collect(),
+        host: parts.first().map_or_else(|| Arc::from(host), |(host, _)| host.to_arc()),
+        namespace: oldest.map_or_else(|| Arc::from(namespace), |e| Arc::clone(&e.meta.namespace)),
+        entries: entries().map(|entry| entry.meta.key()).collect(),
         location: oldest.map(|entry| entry.location.value).unwrap_or_default(),
         resolution: oldest.map(|entry| entry.resolution.value).unwrap_or_default(),
         ports,
-        vips: allocated.collect(),
+        vips,
         addresses,
-        on_down: entries.iter().map(|entry| on_down(entry)).reduce(strictest).unwrap_or_default(),
+        on_down: entries().map(on_down).reduce(strictest).unwrap_or_default(),
     }
 }
 

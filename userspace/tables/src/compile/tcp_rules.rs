@@ -9,7 +9,6 @@ use egressd_model::value::{HostPattern, IpRange, Protocol, ProtocolFamily};
 
 use crate::chain::{Chain, ChainAction, ExpectedName};
 use crate::cluster::{ClusterRef, HashKey};
-use crate::compile::clusters;
 use crate::compile::context::{Context, GatewayName};
 use crate::compile::virtual_services::{Rule, Rules};
 use crate::options::Answers;
@@ -150,7 +149,7 @@ impl TcpRules<'_, '_> {
             [only] => only.number,
             _ => place.port,
         };
-        let cluster = self.context.cluster(&clusters::name(port, "", &place.service.host));
+        let cluster = self.context.own_cluster(place.id, &place.service.host, port);
         TcpRoute::to(cluster).governed()
     }
 }

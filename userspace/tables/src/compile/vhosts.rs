@@ -4,18 +4,20 @@
 //! too, beside one that is, and on port 80 always. Every other service of the port has one route to
 //! itself; what is left belongs to the outbound traffic policy.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use egressd_model::resource::Key;
 use egressd_model::value::{HostPattern, ProtocolFamily};
 
-use crate::cluster::HashPolicy;
-use crate::compile::clusters;
+use crate::cluster::{Cluster, ClusterRef, HashPolicy};
 use crate::compile::context::{Context, GatewayName};
 use crate::compile::http_rules::{self, HttpRules};
+use crate::compile::memo::{Id, KnownRoutes, KnownVirtualHost, Leads, Target};
 use crate::compile::services::Seen;
 use crate::compile::virtual_services::{Rule, Rules};
+use crate::fast::{FastMap, FastSet, head};
 use crate::host_map::{HostMap, lower_case};
 use crate::options::Answers;
 use crate::overlap::OverlapIndex;
@@ -32,7 +34,7 @@ pub(crate) struct Vhosts<'a, 'm> {
     catch_all: Arc<VirtualHost>,
     /// The services of each port, oldest first.
     ports: BTreeMap<u16, Vec<ServiceId>>,
-    shared: HashMap<u16, Arc<RouteTable>>,
+    shared: FastMap<u16, Arc<RouteTable>>,
 }
 
 impl<'a, 'm> Vhosts<'a, 'm> {
@@ -43,7 +45,7 @@ impl<'a, 'm> Vhosts<'a, 'm> {
         catch_all: Arc<VirtualHost>,
     ) -> Self {
         let mut ports: BTreeMap<u16, Vec<ServiceId>> = BTreeMap::new();
-        let mut known = HashSet::new();
+        let mut known = FastSet::default();
         for view in &seen.views {
             for port in &view.entry.ports {
                 if known.insert((port.number.value, view.service)) {
@@ -51,7 +53,7 @@ impl<'a, 'm> Vhosts<'a, 'm> {
                 }
             }
         }
-        Self { context, rules, catch_all, ports, shared: HashMap::new() }
+        Self { context, rules, catch_all, ports, shared: FastMap::default() }
     }
 
     /// The table that all services of a port share.
@@ -64,15 +66,20 @@ impl<'a, 'm> Vhosts<'a, 'm> {
         table
     }
 
+    /// The virtual host that a service of a port has.
+    pub(crate) fn own(&mut self, service: &Service, port: u16) -> Option<Arc<VirtualHost>> {
+        match &self.shared(port).domains {
+            PortRule::Ignored(domains) => domains.0.get(&service.host).cloned(),
+            PortRule::Chooses { .. } => None,
+        }
+    }
+
     /// The table of one sniffed service at an address of its own: it answers to every host.
     pub(crate) fn private(&mut self, service: &Service, port: u16) -> Arc<RouteTable> {
         let name: Arc<str> = Arc::from(format!("{}:{port}", service.host));
-        let shared = self.shared(port);
-        let own = match &shared.domains {
-            PortRule::Ignored(domains) => domains.0.get(&service.host),
-            PortRule::Chooses { .. } => None,
-        };
+        let own = self.own(service, port);
         let virtual_hosts: Vec<_> = own
+            .as_ref()
             .map(|own| VirtualHost { domains: vec![Arc::from("*")], ..VirtualHost::clone(own) })
             .map(Arc::new)
             .into_iter()
@@ -85,7 +92,7 @@ impl<'a, 'm> Vhosts<'a, 'm> {
         let expected = own.filter(|_| strict).map(|own| {
             let mut expected = HostMap::default();
             for domain in domains_of(service) {
-                expected.insert(&domain, Arc::clone(own));
+                expected.insert(&domain, Arc::clone(&own));
             }
             Arc::new(Domains(expected))
         });
@@ -121,21 +128,14 @@ impl<'a, 'm> Vhosts<'a, 'm> {
 
     fn build(&self, port: u16) -> RouteTable {
         let ids = self.ports.get(&port).map(Vec::as_slice).unwrap_or_default();
-        let services: Vec<&Service> =
-            ids.iter().filter_map(|id| self.context.services.get(*id)).collect();
-        let mut table = Builder {
-            port,
-            taken: HashSet::new(),
-            vhosts: Vec::new(),
-            domains: HostMap::default(),
-        };
-        let ruled = self.add_rules(&services, port, &mut table);
-        for service in services {
+        let services: Vec<(ServiceId, &Arc<Service>)> =
+            ids.iter().filter_map(|id| Some((*id, self.context.services.get(*id)?))).collect();
+        let mut table = Builder::new(port, services.len());
+        let ruled = self.add_rules(&services, &mut table);
+        for (id, service) in services {
             let own = service.port(port).filter(|own| speaks_http(own));
             if let Some(own) = own.filter(|_| !ruled.contains(&*service.host)) {
-                let origin = VhostOrigin::Service(Arc::clone(&service.host));
-                let routes = Arc::from([self.default_route(service, own)]);
-                table.add(&service.host, domains_of(service), &routes, origin);
+                self.add_service(id, service, own, &mut table);
             }
         }
         table.finish(&self.catch_all)
@@ -144,27 +144,28 @@ impl<'a, 'm> Vhosts<'a, 'm> {
     /// Adds the virtual hosts of VirtualServices; gives the hosts of services that have one.
     fn add_rules(
         &self,
-        services: &[&'a Service],
-        port: u16,
+        services: &[(ServiceId, &'a Arc<Service>)],
         table: &mut Builder,
-    ) -> HashSet<&'a str> {
-        let mut ruled = HashSet::new();
+    ) -> FastSet<&'a str> {
+        let mut ruled = FastSet::default();
         if self.rules.all.is_empty() {
             return ruled;
         }
-        let by_host: HashMap<_, _> = services
-            .iter()
-            .map(|service| (lower_case(&service.host).into_owned(), *service))
-            .collect();
+        let by_host: FastMap<_, _> =
+            services.iter().map(|(_, service)| (lower_case(&service.host), *service)).collect();
         let mut hosts = OverlapIndex::default();
-        let mut owned: HashMap<usize, Vec<&Service>> = HashMap::new();
-        for service in services {
+        let mut owned: FastMap<usize, Vec<&Arc<Service>>> = FastMap::default();
+        for (_, service) in services.iter().filter(|_| self.rules.has_wildcards()) {
             hosts.insert(&HostPattern::new(&service.host), ());
             if let Some(owner) = self.rules.owner(&service.host) {
                 owned.entry(owner).or_default().push(service);
             }
         }
-        for (place, rule) in self.rules.all.iter().enumerate() {
+        // Hosts that are no service act beside one that is, and on port 80 (semantics.md §3).
+        let all = || self.rules.all.iter().enumerate().collect();
+        let named = || self.rules.candidates(services.iter().map(|(_, service)| &*service.host));
+        let rules: Vec<_> = if table.port == 80 { all() } else { named() };
+        for (place, rule) in rules {
             let mut split = Split::default();
             for host in rule.hosts.iter().filter(|host| !host.is_wildcard()) {
                 match by_host.get(&*lower_case(host.as_str())) {
@@ -180,13 +181,61 @@ impl<'a, 'm> Vhosts<'a, 'm> {
                     split.others.push(host);
                 }
             }
-            split.services.retain(|service| service.port(port).is_some_and(speaks_http));
-            // Hosts that are no service act beside one that is, and on port 80 (semantics.md §3).
-            if !split.services.is_empty() || port == 80 {
+            split.services.retain(|service| service.port(table.port).is_some_and(speaks_http));
+            if !split.services.is_empty() || table.port == 80 {
                 self.add_rule(rule, &split, table, &mut ruled);
             }
         }
         ruled
+    }
+
+    /// Adds the virtual host of a service without rules.
+    fn add_service(&self, id: ServiceId, service: &Arc<Service>, own: &Port, table: &mut Builder) {
+        let cluster = self.context.own_cluster(id, &service.host, own.number);
+        let origin = || VhostOrigin::Service(Arc::clone(&service.host));
+        let routes = || Arc::from([self.default_route(service, own, cluster.clone())]);
+        match &cluster {
+            // A cluster is made anew with the rules that its route depends on.
+            ClusterRef::Known(known) if is_of(known, service) => {
+                self.add_host(service, &Leads::To(Arc::clone(known)), routes, origin, table);
+            }
+            ClusterRef::Known(_) | ClusterRef::Missing(_) => {
+                table.add(&service.host, domains_of(service), &routes(), origin());
+            }
+        }
+    }
+
+    /// Adds the virtual host of a service: that of the compilation before, if nothing of it has
+    /// changed.
+    fn add_host(
+        &self,
+        service: &Arc<Service>,
+        leads: &Leads,
+        routes: impl FnOnce() -> Arc<[Arc<Route>]>,
+        origin: impl FnOnce() -> VhostOrigin,
+        table: &mut Builder,
+    ) {
+        let (id, memo) = ((Id::of(&**service), table.port), &self.context.memo.virtual_hosts);
+        let holds = |known: &KnownVirtualHost| {
+            Arc::ptr_eq(&known.service, service) && known.leads.is(leads)
+        };
+        if let Some(known) = memo.get(&id, holds)
+            && table.add_known(&known)
+        {
+            return;
+        }
+        let all = domains_of(service);
+        let taken = all.iter().filter(|domain| table.domains.get(domain).is_some());
+        let taken = taken.map(|domain| Arc::from(domain.as_str())).collect();
+        if let Some(made) = table.add(&service.host, all, &routes(), origin()) {
+            let known = KnownVirtualHost {
+                service: Arc::clone(service),
+                leads: leads.clone(),
+                taken,
+                virtual_host: Arc::clone(made),
+            };
+            memo.keep(id, known);
+        }
     }
 
     fn add_rule(
@@ -194,22 +243,13 @@ impl<'a, 'm> Vhosts<'a, 'm> {
         rule: &Rule<'m>,
         split: &Split<'_, 'a>,
         table: &mut Builder,
-        ruled: &mut HashSet<&'a str>,
+        ruled: &mut FastSet<&'a str>,
     ) {
         let key = rule.key();
-        let routes = HttpRules {
-            context: self.context,
-            rules: &rule.http,
-            key: &key,
-            port: table.port,
-            gateway: GatewayName::Mesh,
-            tls: false,
-        }
-        .routes();
+        let routes = self.routes(rule, &key, table.port);
         if routes.is_empty() {
             return;
         }
-        let routes = Arc::from(routes);
         for host in &split.others {
             let domain = match host.as_str().parse::<IpAddr>() {
                 Ok(IpAddr::V6(v6)) => format!("[{v6}]"),
@@ -219,15 +259,57 @@ impl<'a, 'm> Vhosts<'a, 'm> {
             table.add(host.as_str(), vec![domain], &routes, origin);
         }
         for service in &split.services {
-            let origin = VhostOrigin::VirtualService(key.clone(), Some(Arc::clone(&service.host)));
-            table.add(&service.host, domains_of(service), &routes, origin);
+            let (leads, routes) = (Leads::By(Arc::clone(&routes)), || Arc::clone(&routes));
+            let origin =
+                || VhostOrigin::VirtualService(key.clone(), Some(Arc::clone(&service.host)));
+            self.add_host(service, &leads, routes, origin, table);
             ruled.insert(&service.host);
         }
     }
 
+    /// The routes of a rule on a port: those of the compilation before, if nothing they lead to has
+    /// changed.
+    fn routes(&self, rule: &Rule<'m>, key: &Key, port: u16) -> Arc<[Arc<Route>]> {
+        let (context, gateway) = (self.context, GatewayName::Mesh);
+        let rules = HttpRules { context, rules: &rule.http, key, port, gateway, tls: false };
+        let Some(targets) = self.targets(rule) else { return Arc::from(rules.routes()) };
+        let id = (Id::of(rule.resource), port);
+        let holds = |known: &KnownRoutes| {
+            known.targets.len() == targets.len()
+                && known.targets.iter().zip(&targets).all(|(a, b)| a.is(b))
+        };
+        if let Some(known) = self.context.memo.routes.get(&id, holds) {
+            return known.routes;
+        }
+        let routes: Arc<[_]> = Arc::from(rules.routes());
+        let known = KnownRoutes { targets: Arc::from(targets), routes: Arc::clone(&routes) };
+        self.context.memo.routes.keep(id, known);
+        routes
+    }
+
+    /// The clusters of every service that a rule leads to, in its order; nothing if its routes depend
+    /// on more than these.
+    fn targets(&self, rule: &Rule<'m>) -> Option<Vec<Target>> {
+        let mut targets = Vec::new();
+        for http in &rule.http {
+            let std::borrow::Cow::Borrowed(http) = http else { return None };
+            let routes = http.route.iter().map(|one| &*one.destination);
+            let mirrors = http.mirrors.iter().map(|one| &*one.destination);
+            for to in routes.chain(http.mirror.as_deref()).chain(mirrors) {
+                let host = self.context.names.resolve_text(&to.host, &rule.resource.meta.namespace);
+                let clusters = match self.context.services.owner(&host) {
+                    // A host that is no service has no cluster either.
+                    None => None,
+                    Some(id) => Some(Arc::clone(self.context.clusters_of(id)?)),
+                };
+                targets.push(Target { host, clusters });
+            }
+        }
+        Some(targets)
+    }
+
     /// The route of a service without a VirtualService.
-    fn default_route(&self, service: &Service, port: &Port) -> Arc<Route> {
-        let cluster = self.context.cluster(&clusters::name(port.number, "", &service.host));
+    fn default_route(&self, service: &Service, port: &Port, cluster: ClusterRef) -> Arc<Route> {
         let hash = self.context.hash_of_service(service, port.number);
         Arc::new(default_route(
             Arc::from(DEFAULT_ROUTE),
@@ -271,54 +353,95 @@ pub(crate) fn default_route(name: Arc<str>, action: RouteAction) -> Route {
 /// The hosts of one rule on one port: services it owns, and others.
 #[derive(Default)]
 struct Split<'r, 'a> {
-    services: Vec<&'a Service>,
+    services: Vec<&'a Arc<Service>>,
     others: Vec<&'r HostPattern>,
 }
 
 /// A table under construction. Who comes first has the name and the domain.
-pub(crate) struct Builder {
-    pub(crate) port: u16,
-    pub(crate) taken: HashSet<Arc<str>>,
-    pub(crate) vhosts: Vec<Arc<VirtualHost>>,
-    pub(crate) domains: HostMap<Arc<VirtualHost>>,
+struct Builder {
+    port: u16,
+    taken: FastSet<Arc<str>>,
+    vhosts: Vec<Arc<VirtualHost>>,
+    domains: HostMap<Arc<VirtualHost>>,
 }
 
 impl Builder {
-    pub(crate) fn add(
+    fn new(port: u16, services: usize) -> Self {
+        let mut table = Self {
+            port,
+            taken: FastSet::default(),
+            vhosts: Vec::with_capacity(services),
+            domains: HostMap::default(),
+        };
+        // Two names and mostly one address each.
+        table.taken.reserve(services);
+        table.domains.reserve(3 * services);
+        table
+    }
+
+    /// Adds a virtual host with what is free of its domains; nothing if its name or all of them are
+    /// taken.
+    fn add(
         &mut self,
         host: &str,
         domains: Vec<String>,
         routes: &Arc<[Arc<Route>]>,
         origin: VhostOrigin,
-    ) {
+    ) -> Option<&Arc<VirtualHost>> {
         let name: Arc<str> = Arc::from(format!("{host}:{}", self.port));
         if !self.taken.insert(Arc::clone(&name)) {
-            return;
+            return None;
         }
         let free = domains.into_iter().filter(|domain| self.domains.get(domain).is_none());
         let domains: Vec<Arc<str>> = free.map(Arc::from).collect();
         if domains.is_empty() {
-            return;
+            return None;
         }
         let routes = Arc::clone(routes);
         let vhost = Arc::new(VirtualHost { name, domains, routes, origin });
         for domain in &vhost.domains {
-            self.domains.insert(domain, Arc::clone(&vhost));
+            self.domains.insert_shared(domain, Arc::clone(&vhost));
         }
         self.vhosts.push(vhost);
+        self.vhosts.last()
     }
 
-    pub(crate) fn finish(mut self, catch_all: &Arc<VirtualHost>) -> RouteTable {
-        self.vhosts.sort_by(|a, b| a.name.cmp(&b.name));
-        self.vhosts.push(Arc::clone(catch_all));
+    /// Adds a virtual host as it is; says no unless the same of it is taken as before.
+    fn add_known(&mut self, known: &KnownVirtualHost) -> bool {
+        let vhost = &known.virtual_host;
+        let free = |domain: &Arc<str>| self.domains.get(domain).is_none();
+        if self.taken.contains(&vhost.name)
+            || !vhost.domains.iter().all(free)
+            || known.taken.iter().any(free)
+        {
+            return false;
+        }
+        self.taken.insert(Arc::clone(&vhost.name));
+        for domain in &vhost.domains {
+            self.domains.insert_shared(domain, Arc::clone(vhost));
+        }
+        self.vhosts.push(Arc::clone(vhost));
+        true
+    }
+
+    fn finish(mut self, catch_all: &Arc<VirtualHost>) -> RouteTable {
+        let vhosts = self.vhosts.into_iter().map(|vhost| (head(&vhost.name), vhost));
+        let mut vhosts: Vec<_> = vhosts.collect();
+        vhosts.sort_unstable_by(|(x, a), (y, b)| x.cmp(y).then_with(|| a.name.cmp(&b.name)));
+        let vhosts = vhosts.into_iter().map(|(_, vhost)| vhost);
+        let virtual_hosts = vhosts.chain([Arc::clone(catch_all)]).collect();
         self.domains.insert("*", Arc::clone(catch_all));
         RouteTable {
             name: Arc::from(self.port.to_string()),
-            virtual_hosts: self.vhosts,
+            virtual_hosts,
             domains: PortRule::Ignored(Domains(self.domains)),
             expected: None,
         }
     }
+}
+
+fn is_of(cluster: &Cluster, service: &Service) -> bool {
+    cluster.service().is_some_and(|of| of.namespace == service.namespace)
 }
 
 /// The Host headers of a service: its name, the same with a final dot, and its addresses.

@@ -9,7 +9,8 @@ use egressd_model::value::{ExportTarget, HostPattern};
 use crate::compile::delegates::Delegates;
 use crate::compile::scope::Egress;
 use crate::compile::short_names::ShortNames;
-use crate::host_map::HostMap;
+use crate::fast::FastMap;
+use crate::host_map::{HostMap, lower_case};
 use crate::options::Node;
 use crate::overlap::OverlapIndex;
 
@@ -25,8 +26,12 @@ pub(crate) struct Rules<'m> {
     pub(crate) all: Vec<Rule<'m>>,
     /// The first rule for each host; wildcards included.
     owners: HostMap<usize>,
-    /// All rules by their hosts.
-    hosts: OverlapIndex<usize>,
+    /// All rules for a host that is no wildcard, by its lower-case name.
+    named: FastMap<String, Vec<usize>>,
+    /// The rules with a wildcard among their hosts.
+    wide: Vec<usize>,
+    /// The rules that act on opaque bytes and TLS, by their hosts.
+    opaque: OverlapIndex<usize>,
 }
 
 /// Collects the rules for the gateway `mesh`: first those that only the node's namespace sees, then
@@ -111,14 +116,46 @@ impl<'m> Rule<'m> {
 
 impl<'m> Rules<'m> {
     fn new(all: Vec<Rule<'m>>) -> Self {
-        let (mut owners, mut hosts) = (HostMap::default(), OverlapIndex::default());
+        let (mut owners, mut opaque) = (HostMap::default(), OverlapIndex::default());
+        let (mut named, mut wide) = (FastMap::<_, Vec<_>>::default(), Vec::new());
         for (place, rule) in all.iter().enumerate() {
             for host in &rule.hosts {
                 owners.insert(host.as_str(), place);
-                hosts.insert(host, place);
+                if !(rule.resource.tls.is_empty() && rule.resource.tcp.is_empty()) {
+                    opaque.insert(host, place);
+                }
+                if !host.is_wildcard() {
+                    let name = lower_case(host.as_str()).into_owned();
+                    named.entry(name).or_default().push(place);
+                }
+            }
+            if rule.hosts.iter().any(HostPattern::is_wildcard) {
+                wide.push(place);
             }
         }
-        Self { all, owners, hosts }
+        Self { all, owners, named, wide, opaque }
+    }
+
+    /// Whether some rule has a wildcard among its hosts.
+    pub(crate) fn has_wildcards(&self) -> bool {
+        !self.wide.is_empty()
+    }
+
+    /// The rules that may act on some of these hosts, in order, and their places.
+    pub(crate) fn candidates<'h>(
+        &self,
+        hosts: impl Iterator<Item = &'h str>,
+    ) -> Vec<(usize, &Rule<'m>)> {
+        let named = hosts.filter_map(|host| self.named.get(&*lower_case(host))).flatten();
+        let mut places: Vec<_> = named.chain(&self.wide).copied().collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|place| Some((place, self.all.get(place)?))).collect()
+    }
+
+    /// Whether some rule acts on opaque bytes or TLS of a host.
+    pub(crate) fn is_opaque(&self, host: &str) -> bool {
+        !self.opaque.is_empty() && self.opaque.overlaps(&HostPattern::new(host))
     }
 
     /// The rule that owns a host: the most specific host, then the first in order.
@@ -129,6 +166,6 @@ impl<'m> Rules<'m> {
     /// All rules one of whose hosts overlaps with this one, in order: those that act on opaque
     /// bytes and on TLS.
     pub(crate) fn overlapping(&self, host: &HostPattern) -> impl Iterator<Item = &Rule<'m>> {
-        self.hosts.overlapping(host).into_iter().filter_map(|place| self.all.get(place))
+        self.opaque.overlapping(host).into_iter().filter_map(|place| self.all.get(place))
     }
 }

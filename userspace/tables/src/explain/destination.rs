@@ -170,7 +170,7 @@ impl Tables {
             written.max_by_key(|range| range.prefix()).map(|range| Held::Written(*range))
         };
         let mut all: Vec<_> =
-            self.services.iter().filter_map(|service| Some((service, held(service)?))).collect();
+            self.services.iter().filter_map(|service| Some((&**service, held(service)?))).collect();
         all.sort_by_key(|(_, held)| match held {
             Held::Allocated => 0,
             Held::Written(range) => u8::MAX - range.prefix(),

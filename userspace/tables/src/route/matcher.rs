@@ -213,18 +213,21 @@ impl fmt::Display for TextMatch {
 pub struct Pattern {
     text: Arc<str>,
     /// Nothing for a text that does not compile; a valid resource holds none.
-    whole: Option<Regex>,
+    whole: Option<Arc<Regex>>,
 }
 
 impl Pattern {
     /// Compiles an expression that must match whole texts. One that does not compile never matches.
     pub fn whole(text: &str) -> Self {
-        Self { text: Arc::from(text), whole: Regex::new(&format!("^(?:{text})$")).ok() }
+        Self {
+            text: Arc::from(text),
+            whole: Regex::new(&format!("^(?:{text})$")).ok().map(Arc::new),
+        }
     }
 
     /// Compiles an expression that may match anywhere, for replacements.
     pub fn anywhere(text: &str) -> Self {
-        Self { text: Arc::from(text), whole: Regex::new(text).ok() }
+        Self { text: Arc::from(text), whole: Regex::new(text).ok().map(Arc::new) }
     }
 
     /// The text as written.

@@ -21,11 +21,8 @@ pub enum PathRewrite {
 
 impl PathRewrite {
     /// A replacement in RE2's notation.
-    pub fn regex(pattern: &str, replacement: &str) -> Self {
-        Self::Regex {
-            pattern: Pattern::anywhere(pattern),
-            replacement: Arc::from(from_re2(replacement)),
-        }
+    pub fn regex(pattern: Pattern, replacement: &str) -> Self {
+        Self::Regex { pattern, replacement: Arc::from(from_re2(replacement)) }
     }
 
     /// The new path with the old query, for a request that met the condition `matched` on its path.
@@ -100,9 +97,10 @@ mod tests {
 
     #[test]
     fn regex() {
-        let swap = PathRewrite::regex("^/service/([^/]+)(/.*)$", r"\2/instance/\1");
+        let swap =
+            PathRewrite::regex(Pattern::anywhere("^/service/([^/]+)(/.*)$"), r"\2/instance/\1");
         check(&swap, None, "/service/foo/v1/api?q", "/v1/api/instance/foo?q");
-        let dollar = PathRewrite::regex("one", "$1");
+        let dollar = PathRewrite::regex(Pattern::anywhere("one"), "$1");
         check(&dollar, None, "/one/one", "/$1/$1");
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use egressd_abi::{Matched, RowVerdict};
 use egressd_model::{Model, ParsedFile, parse, parse_mesh_config};
 use egressd_tables::{
-    Answers, BLACK_HOLE, Flow, IpFamilies, Node, Options, PASSTHROUGH, Sniffed, Tables,
+    Answers, BLACK_HOLE, Compiler, Flow, IpFamilies, Node, Options, PASSTHROUGH, Sniffed, Tables,
     VipAllocation, requests,
 };
 use proptest::collection::vec;
@@ -182,13 +182,26 @@ impl Config {
     }
 
     fn compile(&self, files: &[ParsedFile]) -> Tables {
+        self.compile_with(files, &mut Compiler::default(), &mut VipAllocation::default())
+    }
+
+    fn compile_with(
+        &self,
+        files: &[ParsedFile],
+        compiler: &mut Compiler,
+        vips: &mut VipAllocation,
+    ) -> Tables {
         // What is rejected is left out: the rest is a configuration too.
         let (model, _) = Model::accepted(files);
         let (mesh, _) = parse_mesh_config("mesh.yaml", self.mesh, &[]).unwrap();
-        let empty = VipAllocation::default();
-        let vips = if self.allocate { empty.allocate(&requests(&model)).0 } else { empty };
+        if self.allocate {
+            *vips = vips.allocate(&requests(&model)).0;
+        }
         let node = Node { families: self.families, ..Node::default() };
-        Tables::compile(&model, &mesh, &node, &self.options, &vips)
+        let tables = compiler.compile(&model, &mesh, &node, &self.options, vips);
+        // Whatever was compiled before, the result is that of compiling for the first time.
+        assert!(tables == Tables::compile(&model, &mesh, &node, &self.options, vips));
+        tables
     }
 
     fn tables(&self) -> Tables {
@@ -245,6 +258,31 @@ proptest! {
         let tables = config.compile(&files);
         let shuffled: Vec<_> = order.iter().filter_map(|place| files.get(*place)).cloned().collect();
         prop_assert!(tables == config.compile(&shuffled));
+    }
+
+    #[test]
+    fn what_was_compiled_before_does_not_matter(
+        (config, documents, changes) in config().prop_flat_map(|config| {
+            let all = config.documents.len();
+            let others = vec(document(), all);
+            (Just(config), others, vec(vec(any::<bool>(), all), 1..4))
+        })
+    ) {
+        let mut files = config.files();
+        let (mut compiler, mut vips) = (Compiler::default(), VipAllocation::default());
+        config.compile_with(&files, &mut compiler, &mut vips);
+        for changed in changes {
+            // A file that changes back is another object all the same.
+            for (place, (kind, spec)) in documents.iter().enumerate().filter(|(n, _)| changed[*n]) {
+                let text = format!(
+                    "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: r{place}}}\n\
+                     spec: {spec}\n"
+                );
+                let name = format!("{place}.yaml");
+                files[place] = parse(&name, &text);
+            }
+            config.compile_with(&files, &mut compiler, &mut vips);
+        }
     }
 
     #[test]
