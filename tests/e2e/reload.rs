@@ -54,6 +54,11 @@ fn an_edit_takes_effect_by_itself() {
     assert_eq!(answers(&node, OTHER), "server0");
     fs::remove_file(file(&daemon, "more.yaml")).unwrap();
     daemon.wait_number("/generation", 4);
+    let log = daemon.log();
+    let two = "outbound|27018||two.example";
+    assert!(log.contains("generation=2 added= changed=outbound|27018||one.example "), "{log}");
+    assert!(log.contains(&format!("generation=3 added={two} ")), "{log}");
+    assert!(log.contains(&format!("removed={two} ")), "{log}");
     let printed = dial(&node, OTHER, PORT, &[]).run().text();
     assert_eq!(said(&printed, "error"), "ENETUNREACH", "{printed}");
     assert_eq!(answers(&node, VIP), "server1");

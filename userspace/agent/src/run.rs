@@ -2,6 +2,7 @@
 
 mod adapt;
 mod daemon;
+mod diff;
 mod dns;
 mod namespaces;
 mod report;

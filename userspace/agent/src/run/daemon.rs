@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     Failure,
     adapt::{self, Handoffs, Switch},
+    diff::Diff,
     dns::{Dns, Plan},
     namespaces::{Namespaces, SWEEP},
     report, settings,
@@ -208,7 +209,9 @@ impl Work {
         report::findings(&generation.findings);
         report::conflicts(&generation.tables);
         match self.state.publish(&generation) {
-            Ok(number) => tracing::info!(generation = number, "reloaded"),
+            Ok((number, Diff { added, changed, removed, rows })) => tracing::info!(
+                generation = number, %added, %changed, %removed, kernel_rows = rows, "reloaded"
+            ),
             Err(error) => tracing::error!(%error, "the kernel keeps the generation before"),
         }
     }

@@ -7,10 +7,12 @@ use std::sync::{
 
 use egressd_datapath::Datapath;
 use egressd_proxy::{Server, Snapshot};
+use egressd_tables::Tables;
 use serde_json::json;
 
 use super::{
     adapt::{self, Switch},
+    diff::Diff,
     dns::Dns,
 };
 use crate::{config::CaptureConfig, store::Generation};
@@ -27,6 +29,8 @@ pub(super) struct State {
     snapshot: Arc<Snapshot>,
     capture: CaptureConfig,
     number: AtomicU32,
+    /// The tables in force; `None` before the first generation.
+    tables: Mutex<Option<Arc<Tables>>>,
 }
 
 impl State {
@@ -39,7 +43,8 @@ impl State {
         capture: CaptureConfig,
     ) -> Self {
         let (datapath, number) = (Mutex::new(datapath), AtomicU32::new(0));
-        Self { datapath, server, dns, records, snapshot, capture, number }
+        let tables = Mutex::default();
+        Self { datapath, server, dns, records, snapshot, capture, number, tables }
     }
 
     /// The kernel side, for one thing at a time.
@@ -55,9 +60,14 @@ impl State {
     /// Puts a generation in force: first where connections arrive, then where they are turned,
     /// then where names lead there (design.md, invariant 4). A connection that the old rows turn is decided by the new tables.
     ///
+    /// Gives its number, and what it changes.
+    ///
     /// # Errors
-    /// The kernel did not take it; its rows are those of before.
-    pub(super) fn publish(&self, generation: &Generation) -> Result<u32, egressd_datapath::Error> {
+    /// The kernel did not take it; everything is as before.
+    pub(super) fn publish(
+        &self,
+        generation: &Generation,
+    ) -> Result<(u32, Diff), egressd_datapath::Error> {
         let number = self.number.load(Ordering::Relaxed) + 1;
         let table = adapt::kernel_table(&generation.tables, &self.capture);
         let mut datapath = self.datapath();
@@ -69,7 +79,10 @@ impl State {
         self.dns.publish(&generation.tables);
         self.records.set(generation.access_log.unwrap_or(true));
         self.number.store(number, Ordering::Relaxed);
-        Ok(number)
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = tables.replace(Arc::clone(&generation.tables));
+        let diff = before.map(|before| Diff::between(&before, &generation.tables));
+        Ok((number, diff.unwrap_or_default()))
     }
 
     /// What `egressd status` shows.
