@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use egressd_model::{Diagnostic, Model, ParsedFile, parse, resource::MeshConfig};
-use egressd_tables::{Node, Options, Tables, VipAllocation, requests};
+use egressd_tables::{Compiler, Node, Options, Tables, VipAllocation, requests};
 
 use crate::clock::timed;
 
@@ -16,6 +16,7 @@ use crate::clock::timed;
 pub(crate) struct Large {
     files: Vec<(PathBuf, ParsedFile)>,
     vips: VipAllocation,
+    compiler: Compiler,
     pub(crate) steps: Steps,
 }
 
@@ -68,8 +69,8 @@ impl Large {
         (self.vips, self.steps.allocate) = (vips, time);
         let (mesh, node) = (MeshConfig::default(), Node::default());
         let options = Options { dns_capture: true, ..Options::default() };
-        let vips = &self.vips;
-        let (tables, time) = timed(|| Tables::compile(&model, &mesh, &node, &options, vips))?;
+        let (compiler, vips) = (&mut self.compiler, &self.vips);
+        let (tables, time) = timed(|| compiler.compile(&model, &mesh, &node, &options, vips))?;
         self.steps.compile = time;
         Ok(tables)
     }
