@@ -13,7 +13,7 @@ use egressd_model::{
     value::Locality,
 };
 use egressd_tables::{
-    DEFAULT_V4, DEFAULT_V6, IpFamilies, Node, Options, Tables, VipAllocation, requests,
+    Compiler, DEFAULT_V4, DEFAULT_V6, IpFamilies, Node, Options, Tables, VipAllocation, requests,
 };
 
 use crate::{
@@ -50,7 +50,6 @@ pub(crate) struct Generation {
 }
 
 /// Every resource file as it was last read.
-#[derive(Debug)]
 pub(crate) struct Store {
     resources: Resources,
     node: Node,
@@ -60,6 +59,8 @@ pub(crate) struct Store {
     /// `None` where hosts get no virtual addresses.
     vips: Option<VipState>,
     files: BTreeMap<PathBuf, ParsedFile>,
+    /// Takes over what an edit leaves as it was.
+    compiler: Compiler,
     /// A file could not be read since everything was read last.
     stale: bool,
 }
@@ -93,8 +94,8 @@ impl Store {
             false => None,
         };
         let files = BTreeMap::new();
-        let stale = false;
-        Ok(Self { resources, node, options, mesh, findings, vips, files, stale })
+        let (compiler, stale) = (Compiler::default(), false);
+        Ok(Self { resources, node, options, mesh, findings, vips, files, compiler, stale })
     }
 
     /// Reads every file and compiles what they say.
@@ -145,7 +146,8 @@ impl Store {
     fn compile(&mut self) -> Result<Generation, LoadError> {
         let model = Model::assemble(self.files.values()).map_err(LoadError::Rejected)?;
         let vips = self.allocate(&model);
-        let tables = Tables::compile(&model, &self.mesh, &self.node, &self.options, &vips);
+        let Self { mesh, node, options, compiler, .. } = self;
+        let tables = compiler.compile(&model, mesh, node, options, &vips);
         let files = self.files.values().flat_map(ParsedFile::diagnostics);
         let findings = self.findings.iter().chain(files).cloned().collect();
         let Node { namespace, labels, .. } = &self.node;

@@ -1,5 +1,7 @@
 //! Addresses that stand for hosts.
 
+use std::sync::Arc;
+
 use egressd_tables::{Service, Tables};
 use serde_json::{Value, json};
 
@@ -39,7 +41,7 @@ pub(super) fn json(tables: &Tables, filter: &Filter) -> Value {
     chosen(tables, filter).map(one).collect()
 }
 
-fn chosen<'a>(tables: &'a Tables, filter: &'a Filter) -> impl Iterator<Item = &'a Service> {
+fn chosen<'a>(tables: &'a Tables, filter: &'a Filter) -> impl Iterator<Item = &'a Arc<Service>> {
     tables.services().iter().filter(|service| {
         let ports = filter.port.is_none_or(|port| service.port(port).is_some());
         let addresses = written(service).into_iter().chain(allocated(service));
