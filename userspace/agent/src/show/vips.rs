@@ -29,7 +29,7 @@ pub(super) fn table(tables: &Tables, filter: &Filter) -> Table {
 
 /// The same as JSON.
 pub(super) fn json(tables: &Tables, filter: &Filter) -> Value {
-    let one = |service: &Service| {
+    let one = |service: &Arc<Service>| {
         json!({
             "host": *service.host,
             "namespace": *service.namespace,
