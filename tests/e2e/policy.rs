@@ -210,3 +210,42 @@ fn without_a_listener_in_the_namespace_the_policy_answers() {
     assert_eq!(elsewhere("", &annotation("reject")), "ECONNREFUSED");
     assert_eq!(elsewhere(reject, &annotation("passthrough")), "ENETUNREACH");
 }
+
+#[test]
+fn binding_a_device_is_no_way_around_the_policy() {
+    let node = Node::new();
+    let _servers = servers(&node);
+    let daemon = with_port_only_service(&node, REGISTRY_ONLY).start();
+    let device = ["--device", "up0"];
+    let printed = dial(&node, WORLD_V4[0], PORT, &device).run().text();
+    assert_eq!(said(&printed, "error"), "EHOSTUNREACH", "{printed}");
+    daemon.stop();
+}
+
+#[test]
+fn a_bound_device_cannot_reach_an_allocated_address() {
+    let node = Node::new();
+    let _servers = servers(&node);
+    let service = "apiVersion: networking.istio.io/v1\n\
+                   kind: ServiceEntry\n\
+                   metadata: {name: one}\n\
+                   spec:\n\
+                   \x20 hosts: [one.test]\n\
+                   \x20 ports: [{number: 9100, name: tcp, protocol: TCP}]\n\
+                   \x20 resolution: STATIC\n\
+                   \x20 endpoints: [{address: 10.77.0.2}]\n";
+    let daemon = node.daemon().config("dns: {capture: all}").resource(service).start();
+    assert_eq!(answer(&node, "240.240.0.1"), WORLD_V4[0]);
+    let printed = dial(&node, "240.240.0.1", PORT, &["--device", "up0"]).run().text();
+    assert_eq!(said(&printed, "error"), "EHOSTUNREACH", "{printed}");
+    daemon.stop();
+}
+
+#[test]
+fn the_programs_say_why_they_deny() {
+    let node = Node::new();
+    let mut daemon = node.daemon().config(REGISTRY_ONLY).start();
+    assert_eq!(answer(&node, "198.51.100.1"), "ECONNREFUSED");
+    daemon.wait_log("the kernel's line", |line| line.contains("connect denied, reason 1"));
+    daemon.stop();
+}
