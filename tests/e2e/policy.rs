@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use egressd_tests::{
     Behaviour, Daemon, DaemonBuilder, NODE_V4, NODE_V6, Netns, Node, Servers, Spawn, WORLD_V4,
+    until,
 };
 
 use crate::{
@@ -247,5 +248,27 @@ fn the_programs_say_why_they_deny() {
     let mut daemon = node.daemon().config(REGISTRY_ONLY).start();
     assert_eq!(answer(&node, "198.51.100.1"), "ECONNREFUSED");
     daemon.wait_log("the kernel's line", |line| line.contains("connect denied, reason 1"));
+    daemon.stop();
+}
+
+#[test]
+fn other_namespaces_are_captured_on_request() {
+    let node = Node::new();
+    let other = Netns::new();
+    let _servers = servers(&node);
+    let service = services::tcp("known", &[VIP], PORT, &[&format!("{}:{PORT}", WORLD_V4[0])]);
+    let config = "capture: {namespaces: all, onProxyDown: reject}";
+    let daemon = node.daemon().config(config).resource(service).start();
+    let script = "import errno, socket\n\
+                  sock = socket.socket()\n\
+                  code = sock.connect_ex(('192.0.2.10', 9100))\n\
+                  print(sock.makefile().readline() if code == 0 else errno.errorcode[code])";
+    let ask = || {
+        let spawn = Spawn::new(["/usr/bin/python3", "-c", script]);
+        spawn.netns(&other).cgroup(&node.apps).run().text().trim().to_owned()
+    };
+    // The first connection tells the daemon of the namespace; from the next one on it is there.
+    assert_eq!(ask(), "ECONNREFUSED");
+    until("the namespace to be captured", || (ask() == WORLD_V4[0]).then_some(()));
     daemon.stop();
 }
