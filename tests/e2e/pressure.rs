@@ -161,7 +161,8 @@ fn a_full_table_lets_nothing_past() {
 #[test]
 fn handshakes_that_only_the_client_finished_leave_nothing() {
     let stopped = stopped();
-    let mut flood = stopped.node.python(FLOOD).arg("300").arg("wait").start();
+    // Twice what the queues hold; more would take turns at them for longer than a test should wait.
+    let mut flood = stopped.node.python(FLOOD).arg("64").arg("wait").start();
     wait_answers(&mut flood);
     stopped.daemon.signal(Signal::SIGCONT);
     flood.wait_stdout("that all are established", |line| line.trim() == "established");
