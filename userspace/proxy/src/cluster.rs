@@ -16,12 +16,12 @@ use std::{
 
 pub(crate) use self::{
     balance::Choice,
-    host::HostLease,
+    host::{HostLease, HostSet},
     registry::Registry,
     spec::{Balance, ClusterSpec},
 };
 use self::{
-    host::{HostSet, HostStates},
+    host::HostStates,
     spec::{EndpointSpec, HostSource},
 };
 use crate::{
@@ -83,6 +83,17 @@ impl Cluster {
     /// Starts choosing among `hosts` for a connection from `client`.
     pub(crate) fn choose<'a>(&'a self, hosts: &'a HostSet, client: IpAddr) -> Choice<'a> {
         Choice::new(hosts, self.spec.balance, &self.shared.turn, client)
+    }
+
+    /// The endpoints by address, if that can be told without waiting.
+    pub(crate) fn known_hosts(&self, resolver: &dyn Resolver) -> Option<Arc<HostSet>> {
+        if let Some(fixed) = &self.fixed {
+            return Some(Arc::clone(fixed));
+        }
+        let families = self.spec.lookup.families();
+        let names = self.spec.endpoints.iter().filter_map(EndpointSpec::name);
+        let answers = names.map(|name| resolver.cached(name, families).map(Some));
+        Some(self.resolved_hosts(answers.collect::<Option<_>>()?))
     }
 
     /// The endpoints by address. Names are resolved, most of the time without waiting; those that

@@ -2,6 +2,8 @@
 
 use std::thread::available_parallelism;
 
+use crate::http::HttpSettings;
+
 /// Limits of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -17,6 +19,8 @@ pub struct Config {
     /// Pipes for splice(2), two descriptors each, lent to flows that move much; with none left a
     /// flow is copied. Default 512; 0 turns splicing off.
     pub max_pipes: usize,
+    /// Limits and habits of HTTP.
+    pub http: HttpSettings,
 }
 
 impl Default for Config {
@@ -26,6 +30,7 @@ impl Default for Config {
             max_flows: 65_536,
             max_connect_attempts: 3,
             max_pipes: 512,
+            http: HttpSettings::default(),
         }
     }
 }

@@ -1,23 +1,28 @@
 //! One captured connection, from accept to record:
 //!
 //! `Accepted -> Original -> Sniffed -> Plan -> Connected -> Ending -> FlowRecord`
+//!
+//! or, where requests are routed one by one, `Sniffed -> Requests`, and on in [`http`].
 
 use std::{
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
+use egressd_tables::{HttpDecision, RequestHead, RouteTable};
 use tokio::time::Instant;
 
 use crate::{
-    addrs::ClientAddr,
+    addrs::{ClientAddr, OriginalDst},
     connect::{self, Connected, Tools},
+    http::{self, Downstream, HttpIo, Origin, Routes, Speaks},
     original::Original,
-    plan::Forward,
+    plan::{Forward, Requests, Router},
     record::{Fate, FlowRecord, Outcome, Pending},
     relay::{self, Carried, Ending, Ends, Limits},
     server::{Slot, Worker},
-    sniff::{self, Sniffed},
+    snapshot::Snapshot,
+    sniff::{self, HttpVersion, Sniffed},
     socket::{Accepted, Stream, reset},
 };
 
@@ -37,10 +42,94 @@ pub(crate) async fn run(worker: Arc<Worker>, accepted: Accepted, slot: Result<Sl
         pending.record(Outcome::FlowLimit);
         return;
     }
-    let app = Stream::accepted(socket);
-    let outcome = carry(&worker, app, client, &mut pending.flow).await;
+    let mut app = Stream::accepted(socket);
+    let outcome = match decide(&worker, &mut app, &mut pending.flow).await {
+        Ok(Way::Relay(forward)) => carry(&worker, app, client, forward, &mut pending.flow).await,
+        Ok(Way::Requests(http)) => {
+            // Boxed: most flows are relayed, and all would carry the room for it to their end.
+            Box::pin(serve(&worker, app, client, http, pending)).await;
+            drop(slot);
+            return;
+        }
+        Err(outcome) => outcome,
+    };
     pending.record(outcome);
     drop(slot);
+}
+
+/// What is done with a connection.
+enum Way {
+    /// Its bytes are carried.
+    Relay(Forward),
+    /// Its requests are answered, one by one.
+    Requests(Http),
+}
+
+/// A connection that begins with a request.
+struct Http {
+    router: Arc<Box<dyn Router>>,
+    requests: Requests,
+    version: HttpVersion,
+}
+
+/// Answers the requests of a connection; each leaves a record of its own.
+async fn serve(
+    worker: &Arc<Worker>,
+    app: Stream,
+    client: ClientAddr,
+    http: Http,
+    pending: Pending<Arc<Worker>>,
+) {
+    let Http { router, requests, version } = http;
+    let original = pending.flow.original;
+    let Requests { table, original: place, explicit } = requests;
+    let destination = original.destination;
+    let origin = Origin { client, destination, original: place, explicit };
+    let snapshot = Arc::clone(&worker.shared.snapshot);
+    let routes = Following::new(snapshot, destination, router, table);
+    let downstream = Downstream::new(Arc::clone(&worker.http), Box::new(routes), origin, original);
+    pending.leave_to_requests();
+    let speaks = match version {
+        HttpVersion::Http1 => Speaks::Http1,
+        HttpVersion::Http2 => Speaks::Http2,
+    };
+    http::serve(Arc::new(downstream), HttpIo::Plain(app), speaks, worker.drained()).await;
+    worker.counters.closed.add(1);
+}
+
+/// Decides requests by the generation in force, which may be another one than when the connection
+/// began.
+struct Following {
+    snapshot: Arc<Snapshot>,
+    destination: OriginalDst,
+    /// The last generation that was asked, and its table.
+    last: Mutex<(Arc<Box<dyn Router>>, Arc<RouteTable>)>,
+}
+
+impl Following {
+    fn new(
+        snapshot: Arc<Snapshot>,
+        destination: OriginalDst,
+        router: Arc<Box<dyn Router>>,
+        table: Arc<RouteTable>,
+    ) -> Self {
+        Self { snapshot, destination, last: Mutex::new((router, table)) }
+    }
+}
+
+impl Routes for Following {
+    fn route(&self, head: &RequestHead<'_>) -> HttpDecision {
+        let current = self.snapshot.load();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, &last.0) {
+            // A generation for which this is not HTTP leaves the connection as it is.
+            if let Some(requests) = current.requests(self.destination) {
+                last.1 = requests.table;
+            }
+            last.0 = current;
+        }
+        last.1.route(head)
+    }
 }
 
 /// There are as many flows as there may be.
@@ -61,12 +150,9 @@ async fn carry(
     worker: &Worker,
     mut app: Stream,
     client: ClientAddr,
+    forward: Forward,
     record: &mut FlowRecord,
 ) -> Outcome {
-    let forward = match decide(worker, &mut app, record).await {
-        Ok(forward) => forward,
-        Err(outcome) => return outcome,
-    };
     let shared = &*worker.shared;
     let tools = Tools {
         factory: &shared.factory,
@@ -109,7 +195,7 @@ async fn decide(
     worker: &Worker,
     app: &mut Stream,
     record: &mut FlowRecord,
-) -> Result<Forward, Outcome> {
+) -> Result<Way, Outcome> {
     let destination = record.destination();
     let router = worker.shared.snapshot.load();
     let sniffed = match router.wanted(destination) {
@@ -119,14 +205,17 @@ async fn decide(
         }
         None => Sniffed::Nothing,
     };
+    if let Sniffed::Http(version) = sniffed
+        && let Some(requests) = router.requests(destination)
+    {
+        return Ok(Way::Requests(Http { router, requests, version }));
+    }
     let plan = router.plan(destination, &sniffed);
     record.cluster = plan.cluster;
-    record.route_name = plan.route;
-    record.authority = plan.authority;
     if let Sniffed::Tls(hello) = sniffed {
         record.server_name = hello.server_name;
     }
-    plan.verdict
+    plan.verdict.map(Way::Relay)
 }
 
 /// A flow that is relayed. Whatever becomes of it, its record gets what the relay knows: the bytes,

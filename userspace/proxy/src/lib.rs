@@ -41,9 +41,9 @@
 //! loop and `getsockopt`; a sniffed port adds `recv(MSG_PEEK)`.
 //!
 //! # HTTP
-//! Until requests are routed one by one, a connection to an HTTP route is decided once, by the head
-//! of its first request, and relayed as bytes from there; HTTP/2 has no readable head, and is decided
-//! as a request for no host. A route that answers by itself (redirect, direct response) resets.
+//! A connection that begins with a request, where the listener asks for it, is served request by
+//! request: [`HttpSettings`], and the module `http`. Each request leaves a record of its own, and is
+//! decided by the generation that is in force when it comes.
 
 mod access_log;
 mod addrs;
@@ -51,6 +51,7 @@ mod cluster;
 mod config;
 mod connect;
 mod flow;
+mod http;
 mod original;
 mod plan;
 mod random;
@@ -64,12 +65,13 @@ mod socket;
 mod stats;
 #[cfg(test)]
 mod testing;
-#[cfg_attr(not(test), expect(dead_code, reason = "flows do not use TLS yet"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "gateways are not served yet"))]
 mod tls;
 
 pub use access_log::{AccessLog, AccessLogError, CLOSING, Encoding, GATHER};
 pub use addrs::{ClientAddr, LocalAddr, OriginalDst, UnixName, UpstreamAddr};
 pub use config::{Config, RESERVED};
+pub use http::HttpSettings;
 pub use original::{Original, Originals};
 pub use record::{
     Errno, FlowRecord, HttpFields, Outcome, Records, RequestPath, ResponseFlag, ResponseFlags,

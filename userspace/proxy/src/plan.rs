@@ -5,8 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use egressd_tables as tables;
 use egressd_tables::{
-    Action, BLACK_HOLE, ClusterRef, Decision, Discovery, Flow, HttpDecision, IpFamilies,
-    RequestHead, RouteAction, Tables,
+    Action, BLACK_HOLE, ClusterRef, Decision, Discovery, Flow, IpFamilies, RouteTable, Tables,
 };
 
 use crate::{
@@ -24,6 +23,24 @@ pub(crate) trait Router: Send + Sync {
 
     /// Decides a connection.
     fn plan(&self, destination: OriginalDst, sniffed: &Sniffed) -> Plan;
+
+    /// What decides the requests of a connection that begins with one; `None` if it is not for its
+    /// requests to be decided, but for itself. Default: it never is.
+    fn requests(&self, destination: OriginalDst) -> Option<Requests> {
+        let _ = destination;
+        None
+    }
+}
+
+/// What decides the requests of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Requests {
+    /// Decides them.
+    pub(crate) table: Arc<RouteTable>,
+    /// Where "the original destination" is.
+    pub(crate) original: tables::Original,
+    /// The application has dialled us, as its HTTP proxy.
+    pub(crate) explicit: bool,
 }
 
 /// What is done with a connection, and the words for it.
@@ -31,10 +48,6 @@ pub(crate) trait Router: Send + Sync {
 pub(crate) struct Plan {
     /// The cluster, also one that does not exist.
     pub(crate) cluster: Option<Arc<str>>,
-    /// The rule that was followed, where it has a name.
-    pub(crate) route: Option<Arc<str>>,
-    /// The host of the request that decided, where one did.
-    pub(crate) authority: Option<Box<str>>,
     /// Where it goes, or why it goes nowhere.
     pub(crate) verdict: Result<Forward, Outcome>,
 }
@@ -96,16 +109,18 @@ impl Router for Generation {
                 Plan::refused(BLACK_HOLE.into(), Outcome::Refused(refusal_word(*refusal)))
             }
             Action::Tcp(route) => self.tcp(destination, sniffed, &decision, route),
-            Action::Http(table) => match sniffed {
-                Sniffed::Http(request) => request.with(|head| {
-                    let routed = table.route(head);
-                    let plan = self.http(destination, &decision, head, &routed);
-                    Plan { authority: Some(head.authority.into()), ..plan }
-                }),
-                Sniffed::Nothing | Sniffed::Raw | Sniffed::Tls(_) => {
-                    Plan::nowhere(Outcome::NoRoute)
-                }
-            },
+            // Where a request was seen, [`Router::requests`] comes first.
+            Action::Http(_) => Plan::nowhere(Outcome::NoRoute),
+        }
+    }
+
+    fn requests(&self, destination: OriginalDst) -> Option<Requests> {
+        let flow = Flow { destination: destination.0, sniffed: tables::Sniffed::Http };
+        let Decision { listener, action, original, .. } = self.tables.decide(&flow);
+        let explicit = matches!(listener.bind, tables::Bind::Socket(_));
+        match action {
+            Action::Http(table) => Some(Requests { table, original, explicit }),
+            Action::Tcp(_) | Action::Refuse(_) => None,
         }
     }
 }
@@ -137,39 +152,6 @@ impl Generation {
             forward.max_duration = sooner(forward.max_duration, route.max_duration);
         }
         plan
-    }
-
-    fn http(
-        &self,
-        destination: OriginalDst,
-        decision: &Decision,
-        head: &RequestHead<'_>,
-        routed: &HttpDecision,
-    ) -> Plan {
-        if routed.foreign_host {
-            return Plan::refused(BLACK_HOLE.into(), Outcome::Refused("foreign_host"));
-        }
-        let Some(route) = &routed.route else { return Plan::nowhere(Outcome::NoRoute) };
-        let plan = match &route.action {
-            RouteAction::Forward(forward) => match forward.destinations.pick(random::next()) {
-                Some(chosen) => {
-                    let name = tables::strip_port(head.authority);
-                    let written = head.authority.get(name.len() + 1..);
-                    let port = written.and_then(|port| port.parse().ok()).unwrap_or(80);
-                    let name = name.trim_start_matches('[').trim_end_matches(']');
-                    let named = (!name.is_empty()).then_some((name, port));
-                    self.towards(destination, decision, &chosen.cluster, |_| named)
-                }
-                None => Plan::nowhere(Outcome::NoRoute),
-            },
-            // The catch-all of REGISTRY_ONLY answers 502 by itself.
-            RouteAction::Respond { .. } if &*route.name == tables::BLOCK_ALL => {
-                Plan::refused(BLACK_HOLE.into(), Outcome::NoHealthyUpstream)
-            }
-            RouteAction::Respond { .. } | RouteAction::Redirect(_) => Plan::nowhere(UNANSWERED),
-            RouteAction::Nothing => Plan::nowhere(Outcome::NoRoute),
-        };
-        Plan { route: Some(Arc::clone(&route.name)).filter(|name| !name.is_empty()), ..plan }
     }
 
     /// The way to a cluster. `named` is what the application asks for, given the cluster's port for
@@ -213,17 +195,17 @@ impl Generation {
                 (cluster.spec.idle_timeout, cluster.spec.max_duration);
             Ok(Forward { cluster, target, idle_timeout, max_duration })
         });
-        Plan { cluster: Some(Arc::clone(&cluster.name)), route: None, authority: None, verdict }
+        Plan { cluster: Some(Arc::clone(&cluster.name)), verdict }
     }
 }
 
 impl Plan {
     fn refused(cluster: Arc<str>, outcome: Outcome) -> Self {
-        Self { cluster: Some(cluster), route: None, authority: None, verdict: Err(outcome) }
+        Self { cluster: Some(cluster), verdict: Err(outcome) }
     }
 
     fn nowhere(outcome: Outcome) -> Self {
-        Self { cluster: None, route: None, authority: None, verdict: Err(outcome) }
+        Self { cluster: None, verdict: Err(outcome) }
     }
 }
 
@@ -268,8 +250,6 @@ fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// A route that answers by itself needs the HTTP path.
-const UNANSWERED: Outcome = Outcome::Unsupported("http_response_not_supported");
 /// Without a detection timeout a silent application is waited for as long as it could be idle
 /// afterwards (semantics.md §0: for ever, in Istio).
 const FOR_EVER: Duration = tables::TCP_IDLE;

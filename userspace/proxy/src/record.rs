@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+pub(crate) use self::time::write_utc;
 pub use self::{
     flags::{ResponseFlag, ResponseFlags},
     json::write_json,
@@ -139,6 +140,11 @@ impl<R: Fate> Pending<R> {
     /// Ends the record.
     pub(crate) fn record(mut self, outcome: Outcome) {
         self.finish(outcome);
+    }
+
+    /// Leaves the record to the requests of the connection.
+    pub(crate) fn leave_to_requests(mut self) {
+        self.recorded = true;
     }
 
     fn finish(&mut self, outcome: Outcome) {

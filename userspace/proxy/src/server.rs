@@ -23,8 +23,16 @@ use tokio::{
 use self::worker::{Command, spawn};
 pub(crate) use self::worker::{Slot, Worker};
 use crate::{
-    config::Config, original::Originals, record::Records, relay::PipePool, resolve::Resolver,
-    snapshot::Snapshot, socket::SocketFactory, stats::Stats,
+    config::Config,
+    http::Circuits,
+    original::Originals,
+    record::Records,
+    relay::PipePool,
+    resolve::Resolver,
+    snapshot::Snapshot,
+    socket::SocketFactory,
+    stats::Stats,
+    tls::{Originator, Sources},
 };
 
 /// Serves captured connections on listeners that it is given.
@@ -77,6 +85,10 @@ pub(crate) struct Shared {
     pub(crate) originals: Arc<dyn Originals>,
     pub(crate) records: Arc<dyn Records>,
     pub(crate) pipes: Arc<PipePool>,
+    /// Speaks TLS to endpoints.
+    pub(crate) originator: Arc<Originator>,
+    /// What clusters of HTTP have under way.
+    pub(crate) circuits: Arc<Circuits>,
     /// Flows under way.
     active: AtomicU64,
     /// The last flow has ended.
@@ -109,6 +121,8 @@ impl Server {
             originals,
             records,
             pipes,
+            originator: Arc::new(Originator::new(Sources::default())),
+            circuits: Arc::default(),
             active,
             quiet,
         });

@@ -39,6 +39,11 @@ impl Snapshot {
         Self { current: ArcSwap::from_pointee(Box::new(router)), clusters: Arc::default() }
     }
 
+    /// The clusters in use, whatever the generation.
+    pub(crate) fn clusters(&self) -> &Arc<Registry> {
+        &self.clusters
+    }
+
     /// The generation in force.
     pub(crate) fn load(&self) -> Arc<Box<dyn Router>> {
         self.current.load_full()

@@ -20,7 +20,8 @@ use std::{
 
 use tokio::time::sleep;
 
-use self::{http::RequestBytes, tls::ClientHello};
+pub(crate) use self::http::HttpVersion;
+use self::tls::ClientHello;
 use crate::{
     relay::scratch,
     socket::{Seen, Stream},
@@ -46,8 +47,8 @@ pub(crate) enum Sniffed {
     Raw,
     /// A ClientHello.
     Tls(ClientHello),
-    /// The head of an HTTP request.
-    Http(RequestBytes),
+    /// An HTTP request.
+    Http(HttpVersion),
 }
 
 /// What the bytes so far say.

@@ -1,15 +1,22 @@
 //! Counters of the proxy as a whole.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::record::{FlowRecord, Records, ResponseFlags};
 
 /// What has happened since the start, over all workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Flows that began: captured connections that were accepted.
     pub opened: u64,
-    /// Flows that ended; each left one record.
+    /// Flows that ended. Each left one record, or, if it carried HTTP, one for each of its requests.
     pub closed: u64,
-    /// Of those, the ones with a response flag.
+    /// Requests that ended; each left one record.
+    pub requests: u64,
+    /// Of the flows and requests that ended, the ones with a response flag.
     pub failed: u64,
     /// Flows under way.
     pub active: u64,
@@ -31,6 +38,7 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub(crate) opened: Counter,
     pub(crate) closed: Counter,
+    pub(crate) requests: Counter,
     pub(crate) failed: Counter,
     pub(crate) no_original: Counter,
     pub(crate) over_limit: Counter,
@@ -53,11 +61,33 @@ impl Counter {
     }
 }
 
+/// Counts the records of requests on their way.
+pub(crate) struct Counted {
+    /// Where they are counted.
+    pub(crate) counters: Arc<Counters>,
+    /// Where they go.
+    pub(crate) records: Arc<dyn Records>,
+}
+
+impl Records for Counted {
+    fn record(&self, record: &FlowRecord) {
+        let counters = &self.counters;
+        counters.requests.add(1);
+        if record.flags() != ResponseFlags::NONE {
+            counters.failed.add(1);
+        }
+        counters.bytes_received.add(record.bytes_received);
+        counters.bytes_sent.add(record.bytes_sent);
+        self.records.record(record);
+    }
+}
+
 impl Counters {
     /// Adds this worker's numbers to the sum.
     pub(crate) fn add_to(&self, sum: &mut Stats) {
         sum.opened += self.opened.get();
         sum.closed += self.closed.get();
+        sum.requests += self.requests.get();
         sum.failed += self.failed.get();
         sum.no_original += self.no_original.get();
         sum.over_limit += self.over_limit.get();

@@ -38,19 +38,15 @@ mod wire;
 
 use std::time::Duration;
 
+#[cfg_attr(not(test), expect(unused_imports, reason = "gateways are not served yet"))]
+pub(crate) use self::terminate::{ClientDemands, Clients, ServerTls};
 pub use self::{
     failure::{Alert, CertificateFault, FileFailure, FileFault, Role, TlsFailure},
     originate::Originator,
     sources::{MeshIdentity, Sources},
     terminate::Terminator,
 };
-#[cfg_attr(not(test), expect(unused_imports, reason = "flows do not use TLS yet"))]
-pub(crate) use self::{
-    originate::Upstream,
-    server_name::Speaks,
-    stream::TlsStream,
-    terminate::{ClientDemands, Clients, ServerTls},
-};
+pub(crate) use self::{originate::Upstream, server_name::Speaks, stream::TlsStream};
 
 /// Time between two looks at one file.
 pub const RECHECK: Duration = Duration::from_secs(1);

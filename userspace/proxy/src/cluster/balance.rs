@@ -17,6 +17,8 @@ pub(crate) struct Choice<'a> {
     /// How many choices have been made in turn, in this cluster, whatever the generation.
     turn: &'a AtomicU64,
     client: IpAddr,
+    /// Decides instead, where there is one.
+    key: Option<u64>,
     level: usize,
     /// Places in the level that were tried already.
     tried: Vec<usize>,
@@ -30,7 +32,12 @@ impl<'a> Choice<'a> {
         turn: &'a AtomicU64,
         client: IpAddr,
     ) -> Self {
-        Self { hosts, balance, turn, client, level: 0, tried: Vec::new() }
+        Self { hosts, balance, turn, client, key: None, level: 0, tried: Vec::new() }
+    }
+
+    /// The same, by a key that the application's request has, if it has one.
+    pub(crate) fn by_key(self, key: Option<u64>) -> Self {
+        Self { key, ..self }
     }
 
     /// The next endpoint to try; `None` when all were tried.
@@ -60,11 +67,14 @@ impl<'a> Choice<'a> {
             let start = random::below(count as u64) as usize;
             return (0..count).map(|at| (start + at) % count).find(|at| !self.tried.contains(at));
         }
+        if let Some(key) = self.key {
+            return Some(level.by_rendezvous(mix(key)));
+        }
         Some(match self.balance {
             Balance::RoundRobin => level.in_turn(self.turn.fetch_add(1, Ordering::Relaxed)),
             Balance::LeastRequest => level.less_busy(),
             Balance::Random => level.by_weight(random::below(level.total())),
-            Balance::SourceIp => level.by_rendezvous(self.client),
+            Balance::SourceIp => level.by_rendezvous(hash_ip(self.client)),
         })
     }
 }
@@ -107,12 +117,12 @@ impl Level {
         if first <= u128::from(busy_other) * u128::from(weight_one) { one } else { other }
     }
 
-    /// The endpoint that draws the highest ticket for this client (weighted rendezvous hashing): the
-    /// same as long as it is there, and an endpoint that comes or goes moves only its own clients.
-    fn by_rendezvous(&self, client: IpAddr) -> usize {
+    /// The endpoint that draws the highest ticket for this key (weighted rendezvous hashing): the same
+    /// as long as it is there, and an endpoint that comes or goes moves only its own keys.
+    fn by_rendezvous(&self, key: u64) -> usize {
         let ticket = |host: &Host| {
             // In (0, 1]; the logarithm makes a weight of two as good as two tickets.
-            let uniform = (mix(hash_ip(client) ^ host.hash) >> 11) as f64 / (1_u64 << 53) as f64;
+            let uniform = (mix(key ^ host.hash) >> 11) as f64 / (1_u64 << 53) as f64;
             host.weight as f64 / -uniform.max(f64::MIN_POSITIVE).ln()
         };
         let best = self.hosts.iter().map(ticket).enumerate();

@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use super::flags::{ResponseFlag, ResponseFlags};
-use crate::socket::ConnectError;
+use crate::{socket::ConnectError, tls::TlsFailure};
 
 /// How a flow ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub enum TransportFailure {
     Loop,
     /// There was no socket to be had.
     NoSocket(Errno),
+    /// There is a connection, and no TLS on it.
+    Tls(Box<TlsFailure>),
 }
 
 /// An error number of the system; 0 where there is none.
@@ -172,6 +174,7 @@ impl fmt::Display for TransportFailure {
             Self::Unresolved => f.write_str("dns_resolution_failure"),
             Self::Loop => f.write_str("upstream_leads_back_to_egressd"),
             Self::NoSocket(errno) => write!(f, "no_socket:_{errno}"),
+            Self::Tls(failure) => failure.fmt(f),
         }
     }
 }

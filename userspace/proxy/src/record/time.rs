@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Appends a time in UTC with milliseconds: `2026-11-20T10:47:00.123Z`. A time before 1970 is
 /// printed as 1970 began.
-pub(super) fn write_utc(out: &mut Vec<u8>, time: SystemTime) {
+pub(crate) fn write_utc(out: &mut Vec<u8>, time: SystemTime) {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs();
     let (year, month, day) = civil(seconds / DAY);

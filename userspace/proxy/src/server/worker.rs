@@ -20,14 +20,23 @@ use tokio::{
 };
 
 use super::{ListenerId, Shared, accept::accept_all};
-use crate::{flow::OverLimit, stats::Counters};
+use crate::{
+    flow::OverLimit,
+    http::{HttpWorker, Places, Sockets},
+    stats::{Counted, Counters},
+};
 
 /// One thread's part of the server.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) counters: Counters,
-    ending: AtomicBool,
+    pub(crate) counters: Arc<Counters>,
+    /// Serves the requests of connections that carry HTTP.
+    pub(crate) http: Arc<HttpWorker>,
+    ending: Arc<AtomicBool>,
+    /// Flows are to come to an end of their own.
+    draining: AtomicBool,
+    drain: Notify,
 }
 
 /// What a worker is told.
@@ -84,6 +93,7 @@ async fn run(worker: Arc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>
             Some(Command::Stop(id)) => listeners.stop(id),
             Some(Command::StopAll(done)) => {
                 listeners.stop_all().await;
+                worker.drain();
                 // Nobody may be waiting any more.
                 done.send(()).ok();
             }
@@ -124,7 +134,10 @@ impl Listeners {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, counters: Counters::default(), ending: AtomicBool::new(false) }
+        let (counters, ending) = (Arc::<Counters>::default(), Arc::<AtomicBool>::default());
+        let http = Arc::new(http_worker(&shared, &counters, &ending));
+        let (draining, drain) = (AtomicBool::new(false), Notify::new());
+        Self { shared, counters, http, ending, draining, drain }
     }
 
     /// Takes a place for one more flow.
@@ -139,9 +152,47 @@ impl Worker {
         self.ending.store(true, Ordering::SeqCst);
     }
 
+    /// Asks flows that have no end of their own, such as idle connections, to come to one.
+    fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.drain.notify_waiters();
+    }
+
+    /// Waits until flows are to come to an end of their own.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let drain = self.drain.notified();
+            if self.draining.load(Ordering::SeqCst) {
+                return;
+            }
+            drain.await;
+        }
+    }
+
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::SeqCst)
     }
+}
+
+fn http_worker(shared: &Shared, counters: &Arc<Counters>, ending: &Arc<AtomicBool>) -> HttpWorker {
+    let places = Places {
+        clusters: Arc::clone(shared.snapshot.clusters()),
+        resolver: Arc::clone(&shared.resolver),
+    };
+    let sockets = Sockets {
+        factory: Arc::clone(&shared.factory),
+        originator: Arc::clone(&shared.originator),
+    };
+    let records = Counted { counters: Arc::clone(counters), records: Arc::clone(&shared.records) };
+    HttpWorker::new(
+        shared.config.http,
+        Arc::new(places),
+        Arc::new(sockets),
+        Arc::clone(&shared.circuits),
+        Arc::clone(&shared.pipes),
+        Arc::new(records),
+        Arc::clone(ending),
+    )
 }
 
 impl Drop for Slot {

@@ -1,29 +1,22 @@
-//! The head of an HTTP request: enough of it to route the connection.
-//!
-//! The whole connection follows its first request; that is right for one application talking to
-//! one service, and all that can be done without taking part in the exchange. HTTP/2 is known by
-//! its preface alone: its headers are compressed, and many clients send them only once the
-//! server has spoken, so a route must not depend on them.
-
-use std::borrow::Cow;
-
-use egressd_tables::{HeaderLookup, RequestHead};
+//! Whether a connection begins with an HTTP request: its first line tells. Whether the rest of the head
+//! is as it should be is for whoever reads the request, so that what is wrong in it is refused as HTTP
+//! and not passed on as something else.
 
 use super::Parsed;
 
-/// The head of a request, as sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RequestBytes {
-    /// HTTP/1: the request line and the headers.
-    Http1(Box<[u8]>),
-    /// The preface of HTTP/2 with prior knowledge (h2c).
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpVersion {
+    /// HTTP/1.0 or HTTP/1.1, by a request line.
+    Http1,
+    /// HTTP/2 with prior knowledge (h2c), by its preface.
     Http2,
 }
 
-/// Reads the head at the start of `bytes`.
-pub(crate) fn parse(bytes: &[u8]) -> Parsed<RequestBytes> {
+/// Reads the start of `bytes`.
+pub(crate) fn parse(bytes: &[u8]) -> Parsed<HttpVersion> {
     if bytes.starts_with(PREFACE) {
-        return Parsed::Whole(RequestBytes::Http2);
+        return Parsed::Whole(HttpVersion::Http2);
     }
     if PREFACE.starts_with(bytes) {
         return Parsed::Partial;
@@ -31,78 +24,25 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed<RequestBytes> {
     if !may_begin_with_a_method(bytes) {
         return Parsed::Not;
     }
-    with_head(bytes, |parsed| match parsed {
-        Ok(httparse::Status::Complete(length)) => match bytes.get(..length) {
-            Some(head) => Parsed::Whole(RequestBytes::Http1(head.into())),
-            None => Parsed::Not,
+    match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(end) => match bytes.get(..end) {
+            Some(line) if is_request_line(line) => Parsed::Whole(HttpVersion::Http1),
+            Some(_) | None => Parsed::Not,
         },
-        Ok(httparse::Status::Partial) => Parsed::Partial,
-        Err(_) => Parsed::Not,
-    })
-}
-
-impl RequestBytes {
-    /// Gives `use_it` the head to route by.
-    pub(crate) fn with<R>(&self, use_it: impl FnOnce(&RequestHead<'_>) -> R) -> R {
-        let Self::Http1(bytes) = self else {
-            return use_it(&RequestHead {
-                method: "",
-                scheme: "http",
-                authority: "",
-                path: "/",
-                headers: &Headers(&[]),
-            });
-        };
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MOST];
-        let mut request = httparse::Request::new(&mut headers);
-        // These bytes have been read once before, so there is a head.
-        request.parse(bytes).ok();
-        let headers = Headers(request.headers);
-        let (scheme, authority, path) = target(request.path.unwrap_or("/"));
-        let host = headers.header("host").unwrap_or_default();
-        use_it(&RequestHead {
-            method: request.method.unwrap_or_default(),
-            scheme: scheme.unwrap_or("http"),
-            authority: authority.unwrap_or(&host),
-            path,
-            headers: &headers,
-        })
+        None if bytes.iter().all(|byte| may_be_in_a_line(*byte)) => Parsed::Partial,
+        None => Parsed::Not,
     }
 }
 
-struct Headers<'a>(&'a [httparse::Header<'a>]);
-
-impl HeaderLookup for Headers<'_> {
-    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
-        let mut values = self
-            .0
-            .iter()
-            .filter(|header| header.name.eq_ignore_ascii_case(name))
-            .map(|header| String::from_utf8_lossy(header.value));
-        let first = values.next()?;
-        Some(values.fold(first, |all, value| Cow::Owned(format!("{all},{value}"))))
-    }
+/// Whether a line that begins with a method ends with a version of HTTP/1.
+fn is_request_line(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    VERSIONS.iter().any(|version| line.ends_with(version))
+        && line.iter().all(|b| may_be_in_a_line(*b))
 }
 
-/// Splits a request target into scheme, authority and path; only a request to an explicit proxy
-/// has the first two.
-fn target(target: &str) -> (Option<&str>, Option<&str>, &str) {
-    let Some((scheme, rest)) = target.split_once("://") else { return (None, None, target) };
-    if target.starts_with('/') {
-        return (None, None, target);
-    }
-    match rest.find(['/', '?']) {
-        Some(at) => (Some(scheme), Some(&rest[..at]), &rest[at..]),
-        None => (Some(scheme), Some(rest), "/"),
-    }
-}
-
-fn with_head<R>(
-    bytes: &[u8],
-    use_it: impl FnOnce(Result<httparse::Status<usize>, httparse::Error>) -> R,
-) -> R {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MOST];
-    use_it(httparse::Request::new(&mut headers).parse(bytes))
+fn may_be_in_a_line(byte: u8) -> bool {
+    byte >= b' ' || byte == b'\r' || byte == b'\t'
 }
 
 /// Whether a known method, or the beginning of one, is at the start: a protocol of another kind is
@@ -119,8 +59,7 @@ fn may_begin_with_a_method(bytes: &[u8]) -> bool {
 
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Headers a head may have; with more it is taken for something else.
-const HEADERS_MOST: usize = 128;
+const VERSIONS: [&[u8]; 2] = [b" HTTP/1.1", b" HTTP/1.0"];
 /// The methods of HTTP itself and of the common extensions of it.
 const METHODS: [&str; 20] = [
     "GET",

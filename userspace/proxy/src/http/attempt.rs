@@ -1,0 +1,202 @@
+//! One try: an endpoint, a connection, the request, and the head of the answer.
+
+use std::{sync::Arc, time::Duration};
+
+use egressd_tables::{Cluster, UpstreamHttp, UpstreamTls};
+use http::{Response, Version};
+use hyper::body::Incoming;
+
+use super::{
+    circuit::Limited,
+    deadline::{Deadline, Limit},
+    downstream::HttpWorker,
+    failure::Failure,
+    log::RequestLog,
+    outgoing::{Outgoing, Spoken},
+    pool::{ClusterPool, Exchanged, NoConnection, Unsent, Way},
+    response_body::{Lease, UpstreamConnection},
+    upstream::{Observation, Origin, Picked, Picking, Wish},
+};
+use crate::addrs::UpstreamAddr;
+
+/// What the tries of a request have in common.
+pub(crate) struct Attempts<'a> {
+    /// The worker.
+    pub(crate) worker: &'a HttpWorker,
+    /// Where the request came from.
+    pub(crate) origin: &'a Origin,
+    /// The request.
+    pub(crate) outgoing: &'a Outgoing,
+    /// Where it goes.
+    pub(crate) cluster: &'a Arc<Cluster>,
+    /// The connections there.
+    pub(crate) pool: Arc<ClusterPool>,
+    /// What is spoken there.
+    pub(crate) spoken: Spoken,
+    /// For consistent hashing.
+    pub(crate) hash: Option<u64>,
+    /// Limit on one try.
+    pub(crate) timeout: Option<Duration>,
+    /// Endpoints tried.
+    pub(crate) tried: Vec<UpstreamAddr>,
+    /// How often another endpoint is looked for, for the sake of those.
+    pub(crate) reselections: u32,
+    /// Tries so far.
+    pub(crate) number: u32,
+}
+
+/// The head of an answer, and what it holds.
+pub(crate) struct Answered {
+    /// The answer.
+    pub(crate) response: Response<Incoming>,
+    /// What it holds.
+    pub(crate) lease: Lease,
+}
+
+/// What is spoken to a cluster.
+pub(crate) fn spoken_to(cluster: &Cluster, by_client: Version, websocket: bool) -> Spoken {
+    let http2 = match cluster.http {
+        UpstreamHttp::Http1 => false,
+        UpstreamHttp::Http2 => true,
+        UpstreamHttp::AsDownstream => by_client == Version::HTTP_2,
+    };
+    // A switch of protocols is a thing of HTTP/1.
+    if http2 && !websocket {
+        Spoken::Http2 { secure: matches!(cluster.tls, UpstreamTls::Originate(_)) }
+    } else {
+        Spoken::Http1
+    }
+}
+
+impl Attempts<'_> {
+    /// Tries once.
+    ///
+    /// # Errors
+    /// There is no answer; the failure says why.
+    pub(crate) async fn attempt(&mut self, log: &mut RequestLog) -> Result<Answered, Failure> {
+        self.number += 1;
+        let picked = self.pick().await?;
+        log.flow_mut().upstream = Some(picked.addr.clone());
+        let outcome = self.send(&picked, log).await;
+        let seen = match &outcome {
+            Ok(answered) => Some(Observation::Answered(answered.response.status().as_u16())),
+            Err(failure) => observation(failure),
+        };
+        if let Some(seen) = seen {
+            self.worker.picker.observe(self.cluster, &picked.addr, seen);
+        }
+        let Picked { addr, lease: host, .. } = picked;
+        self.tried.push(addr);
+        outcome.map(|answered| {
+            let lease = Lease { host, ..answered.lease };
+            Answered { lease, ..answered }
+        })
+    }
+
+    async fn pick(&self) -> Result<Picked, Failure> {
+        let wish = Wish {
+            authority: self.outgoing.authority(),
+            origin: self.origin,
+            hash: self.hash,
+            tried: &self.tried,
+            reselections: self.reselections,
+        };
+        let picked = match self.worker.picker.pick(self.cluster, wish) {
+            Picking::Now(picked) => picked,
+            Picking::Later(picking) => picking.await,
+        };
+        picked.map_err(Failure::NoEndpoint)
+    }
+
+    /// Sends the request, on another connection if one turns out to be closed.
+    async fn send(&self, picked: &Picked, log: &mut RequestLog) -> Result<Answered, Failure> {
+        loop {
+            match self.send_once(picked, log).await? {
+                Sent::Done(answered) => return answered,
+                Sent::Stale => {}
+            }
+        }
+    }
+
+    async fn send_once(&self, picked: &Picked, log: &mut RequestLog) -> Result<Sent, Failure> {
+        let way = Way { picked, authority: self.outgoing.authority() };
+        let pools = &self.worker.pools;
+        let mut connection = match self.spoken {
+            Spoken::Http1 => pools.http1(&self.pool, way).await.map(UpstreamConnection::H1),
+            Spoken::Http2 { .. } => pools.http2(&self.pool, way).await.map(UpstreamConnection::H2),
+        }
+        .map_err(no_connection)?;
+        let limit = self.cluster.pool.max_requests;
+        let request = self.pool.circuit.permit(Limited::Requests, limit);
+        let Some(request) = request else {
+            // It has carried nothing; somebody else may use it.
+            connection.release();
+            return Err(Failure::Overflow);
+        };
+        log.flow_mut().upstream_local = connection.local();
+        let exchange = connection.exchange(self.outgoing, self.spoken, self.number);
+        let exchanged = match self.timeout {
+            Some(timeout) => {
+                let complete = self.outgoing.body.as_ref().and_then(|body| body.completion());
+                let mut deadline = Deadline::new(Limit::Route, timeout, complete);
+                Box::pin(deadline.bound(exchange)).await.map_err(|_limit| Failure::TimedOut)?
+            }
+            None => exchange.await,
+        };
+        Ok(match exchanged {
+            Ok(Exchanged::Answered(response)) => {
+                let lease = Lease { connection, request, host: None };
+                Sent::Done(Ok(Answered { response, lease }))
+            }
+            // Whatever was to be sent has not left us.
+            Err(Unsent) if self.can_restart() => Sent::Stale,
+            Err(Unsent) => Sent::Done(Err(Failure::Terminated)),
+            Ok(Exchanged::Broken { error, silent }) => {
+                let failure = self.blame(Failure::of(&error));
+                // The upstream closed an idle connection just when the request was sent on it.
+                let stale = silent
+                    && failure == Failure::Terminated
+                    && connection.is_reused()
+                    && self.outgoing.method.is_idempotent()
+                    && self.can_restart();
+                if stale { Sent::Stale } else { Sent::Done(Err(failure)) }
+            }
+        })
+    }
+
+    /// A request whose body broke off fails for the application's sake.
+    fn blame(&self, failure: Failure) -> Failure {
+        let broken = self.outgoing.body.as_ref().and_then(|body| body.broken());
+        broken.map_or(failure, Failure::Downstream)
+    }
+
+    /// Whether the request could be sent again from its start.
+    pub(crate) fn can_restart(&self) -> bool {
+        self.outgoing.body.as_ref().is_none_or(|body| body.can_restart())
+    }
+}
+
+enum Sent {
+    /// There is an answer, or there will be none.
+    Done(Result<Answered, Failure>),
+    /// The connection was no good.
+    Stale,
+}
+
+fn no_connection(why: NoConnection) -> Failure {
+    match why {
+        NoConnection::Overflow => Failure::Overflow,
+        NoConnection::Failed(failure) => Failure::NotConnected(failure.failure),
+    }
+}
+
+fn observation(failure: &Failure) -> Option<Observation> {
+    match failure {
+        Failure::NotConnected(_) => Some(Observation::NotConnected),
+        Failure::TimedOut => Some(Observation::TimedOut),
+        Failure::Terminated | Failure::Reset | Failure::Refused | Failure::Protocol => {
+            Some(Observation::BrokenOff)
+        }
+        Failure::NoEndpoint(_) | Failure::Overflow | Failure::Downstream(_) => None,
+    }
+}

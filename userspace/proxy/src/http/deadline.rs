@@ -1,0 +1,119 @@
+//! The limit on a whole exchange (semantics.md §3, timeout).
+//!
+//! It begins when the application has sent all of its request, so that a slow upload is not held
+//! against the upstream, and ends with the last byte of the answer.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep},
+};
+
+/// A moment at which an exchange is over, whatever its state.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    limit: Limit,
+    state: State,
+}
+
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// The route's, or the application's by `x-envoy-upstream-rq-timeout-ms`.
+    Route,
+    /// The application's by `grpc-timeout`.
+    Grpc,
+}
+
+#[derive(Debug)]
+enum State {
+    Never,
+    /// The request is not complete; then there is so much time.
+    Waiting(oneshot::Receiver<()>, Duration),
+    Running(Pin<Box<Sleep>>),
+}
+
+impl Deadline {
+    /// No deadline.
+    pub(crate) const NEVER: Self = Self { limit: Limit::Route, state: State::Never };
+
+    /// So long after `complete`, or from this moment if the request is complete.
+    pub(crate) fn new(
+        limit: Limit,
+        time: Duration,
+        complete: Option<oneshot::Receiver<()>>,
+    ) -> Self {
+        let state = match complete {
+            Some(complete) => State::Waiting(complete, time),
+            None => State::Running(Box::pin(sleep(time))),
+        };
+        Self { limit, state }
+    }
+
+    /// Ready when it has come, with whose it was.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Limit> {
+        loop {
+            match &mut self.state {
+                State::Never => return Poll::Pending,
+                State::Waiting(complete, time) => {
+                    // A body that broke off is as good as complete.
+                    let _told = ready!(Pin::new(complete).poll(cx));
+                    self.state = State::Running(Box::pin(sleep(*time)));
+                }
+                State::Running(sleep) => {
+                    ready!(sleep.as_mut().poll(cx));
+                    return Poll::Ready(self.limit);
+                }
+            }
+        }
+    }
+
+    /// Runs `work` until it is done or the deadline has come.
+    pub(crate) async fn bound<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Limit> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll(cx).map(Err),
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_runs_from_the_end_of_the_request() {
+        let (complete, told) = oneshot::channel();
+        let mut deadline = Deadline::new(Limit::Route, Duration::from_secs(3), Some(told));
+        let start = Instant::now();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(5)).await;
+            complete.send(()).unwrap();
+        });
+        assert_eq!(deadline.bound(std::future::pending::<()>()).await, Err(Limit::Route));
+        assert_eq!(start.elapsed().as_secs(), 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_is_done_in_time_is_kept() {
+        let mut deadline = Deadline::new(Limit::Grpc, Duration::from_secs(3), None);
+        let work = async {
+            sleep(Duration::from_secs(2)).await;
+            7
+        };
+        assert_eq!(deadline.bound(work).await, Ok(7));
+        assert_eq!(deadline.bound(std::future::pending::<()>()).await, Err(Limit::Grpc));
+        let mut never = Deadline::NEVER;
+        assert_eq!(never.bound(async { 1 }).await, Ok(1));
+    }
+}

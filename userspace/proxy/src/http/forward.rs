@@ -1,0 +1,242 @@
+//! Forwarding: the way of a request to an upstream and of the answer back, with its tries and limits.
+
+use std::sync::Arc;
+
+use egressd_tables::{ClusterRef, Destination, Forward, Route};
+use http::{HeaderValue, Response, StatusCode, Version, header, uri::PathAndQuery};
+use http_body::Body;
+use tokio::time::sleep;
+
+use super::{
+    attempt::{Answered, Attempts, spoken_to},
+    cors::{self, Crossing},
+    deadline::{Deadline, Limit},
+    exchange::{Exchange, change_answer, request_id},
+    failure::Failure,
+    hash,
+    headers::{self, Context, change, hop, name},
+    inbound::Inbound,
+    log::RequestLog,
+    mirror,
+    outgoing::Outgoing,
+    reply::Reply,
+    request_body::Sending,
+    response_body::{FromUpstream, ResponseBody, grpc_status},
+    retry::{Retries, Verdict},
+    settings::HttpSettings,
+    timeouts::Timeouts,
+    upgrade,
+};
+use crate::{
+    random,
+    record::{FlowRecord, ResponseFlag},
+};
+
+/// Forwards a request.
+pub(crate) async fn forward(
+    mut exchange: Exchange<'_>,
+    inbound: Inbound,
+    route: &Route,
+    forward: &Forward,
+) -> Response<ResponseBody> {
+    let Some(destination) = forward.destinations.pick(random::next()) else {
+        return exchange.reply(no_cluster());
+    };
+    exchange.log.flow_mut().cluster = Some(Arc::clone(destination.cluster.name()));
+    let cluster = match &destination.cluster {
+        ClusterRef::Known(cluster) => cluster,
+        ClusterRef::Missing(_) => return exchange.reply(no_cluster()),
+    };
+    let downstream = Arc::clone(&exchange.downstream);
+    let (worker, settings) = (&downstream.worker, &downstream.worker.settings);
+    let version = inbound.parts.version;
+    let keyed = hash::key(&forward.hash, &inbound, &downstream.origin);
+    let mut ready = Ready::new(inbound, route, forward, destination, &mut exchange, settings);
+    for one in mirror::chosen(&forward.mirrors) {
+        mirror::send(worker, &downstream.origin, one, &ready.outgoing, version);
+    }
+    let complete = ready.outgoing.body.as_ref().and_then(Sending::completion);
+    let mut deadline = match ready.timeouts.whole {
+        Some((limit, time)) => Deadline::new(limit, time, complete),
+        None => Deadline::NEVER,
+    };
+    let avoid = forward.retry.as_ref().filter(|retry| retry.avoid_previous_hosts);
+    let attempts = Attempts {
+        worker,
+        origin: &downstream.origin,
+        outgoing: &ready.outgoing,
+        cluster,
+        pool: worker.pools.cluster(cluster),
+        spoken: spoken_to(cluster, version, ready.outgoing.websocket),
+        hash: keyed.hash,
+        timeout: ready.timeouts.each,
+        tried: Vec::new(),
+        reselections: avoid.map_or(0, |retry| retry.host_selection_attempts),
+        number: 0,
+    };
+    let trying = try_all(attempts, &mut ready.retries, &mut exchange.log);
+    let tried = deadline.bound(trying).await;
+    let elapsed = exchange.log.elapsed();
+    let Answered { response, lease } = match tried {
+        Ok((Ok(answered), _)) => answered,
+        Ok((Err(failure), tries)) => {
+            if let Some(transport) = failure.transport() {
+                exchange.log.not_connected(transport.clone());
+            }
+            return exchange.reply(failure.reply(tries > 1));
+        }
+        Err(limit) => return exchange.reply(timed_out(limit)),
+    };
+    let (mut parts, incoming) = response.into_parts();
+    let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    hop::strip_response(&mut parts.headers);
+    if switching {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    let log = &mut exchange.log;
+    log.answered(parts.status.as_u16(), "via_upstream");
+    log.fields().upstream_service_time = Some(elapsed);
+    log.fields().grpc_status = grpc_status(&parts.headers);
+    if settings.envoy_headers {
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        parts.headers.insert(name::SERVICE_TIME, headers::number(millis));
+    }
+    for ops in [&route.response_headers, &destination.response_headers] {
+        change_answer(ops, &mut parts.headers, log.flow(), &ready.outgoing.headers);
+    }
+    if let Some(cookie) = keyed.cookie {
+        parts.headers.append(header::SET_COOKIE, cookie);
+    }
+    if let Crossing::Allowed(policy, origin) = exchange.crossing {
+        cors::allow(policy, origin, &mut parts.headers);
+    }
+    parts.version = if version == Version::HTTP_2 { version } else { Version::HTTP_11 };
+    if switching {
+        upgrade::begin(&downstream, lease, exchange.log, cluster);
+        return Response::from_parts(parts, ResponseBody::empty());
+    }
+    let from = FromUpstream { incoming, lease, deadline };
+    Response::from_parts(parts, ResponseBody::upstream(from, exchange.log))
+}
+
+/// A request that is ready to be sent.
+struct Ready<'r> {
+    outgoing: Outgoing,
+    timeouts: Timeouts,
+    retries: Retries<'r>,
+}
+
+impl<'r> Ready<'r> {
+    fn new(
+        inbound: Inbound,
+        route: &Route,
+        forward: &'r Forward,
+        destination: &Destination,
+        exchange: &mut Exchange<'_>,
+        settings: &HttpSettings,
+    ) -> Self {
+        let path = forward.rewrite.as_ref().and_then(|rewrite| {
+            let matched = route.matcher.path.as_ref();
+            let new = inbound.with_head(|head| rewrite.apply(head, matched));
+            PathAndQuery::try_from(new).ok()
+        });
+        let authority = forward.authority.as_ref().or(destination.authority.as_ref());
+        let authority = authority.and_then(|authority| headers::value(authority));
+        let Inbound { parts, body, authority: sent, path: old, websocket, .. } = inbound;
+        let mut set = parts.headers;
+        hop::strip_request(&mut set);
+        let timeouts = Timeouts::new(forward, &mut set, exchange.asked);
+        let retries = Retries::new(forward.retry.as_ref(), &mut set);
+        if settings.envoy_headers {
+            exchange.log.fields().request_id = Some(request_id(&mut set));
+            if !set.contains_key(name::FORWARDED_PROTO) {
+                let scheme = HeaderValue::from_static(exchange.downstream.scheme);
+                set.insert(name::FORWARDED_PROTO, scheme);
+            }
+            if let Some(expected) = timeouts.expected() {
+                set.insert(name::EXPECTED_TIMEOUT, expected);
+            }
+            if let Some(old) = path.is_some().then(|| headers::value(old.as_str())).flatten() {
+                set.insert(name::ORIGINAL_PATH, old);
+            }
+        }
+        let flow: &FlowRecord = exchange.log.flow();
+        let context = Context { flow, request: None, response: None };
+        for ops in [&route.request_headers, &destination.request_headers] {
+            change::apply(ops, &mut set, &context);
+        }
+        let received = Arc::clone(exchange.log.received());
+        let room = if retries.is_possible() { settings.retry_buffer } else { 0 };
+        let outgoing = Outgoing {
+            method: parts.method,
+            path: path.unwrap_or(old),
+            authority: authority.unwrap_or(sent),
+            headers: set,
+            body: (!body.is_end_stream()).then(|| Sending::new(body, room, received)),
+            websocket,
+            count_tries: settings.envoy_headers,
+        };
+        Self { outgoing, timeouts, retries }
+    }
+}
+
+/// Tries until there is an answer that is good enough, or no try is left; also says how many there were.
+async fn try_all(
+    mut attempts: Attempts<'_>,
+    retries: &mut Retries<'_>,
+    log: &mut RequestLog,
+) -> (Result<Answered, Failure>, u32) {
+    loop {
+        let mut tried = attempts.attempt(log).await;
+        let verdict = match &tried {
+            Ok(Answered { response, .. }) => {
+                retries.after_answer(response.status(), response.headers())
+            }
+            Err(failure) => retries.after_failure(failure),
+        };
+        if verdict == Verdict::Exhausted {
+            log.flag(ResponseFlag::RetryLimitExceeded);
+        }
+        let again = verdict == Verdict::Again && attempts.can_restart();
+        let permit = again.then(|| attempts.pool.circuit.retry(&attempts.cluster.pool));
+        let Some(permit) = permit else {
+            if let (Ok(_), Some(body)) = (&tried, &attempts.outgoing.body) {
+                body.forget();
+            }
+            return (tried, attempts.number);
+        };
+        let Some(_permit) = permit else {
+            log.flag(ResponseFlag::UpstreamOverflow);
+            return (tried, attempts.number);
+        };
+        if let Ok(Answered { response, lease }) = &mut tried
+            && response.body().is_end_stream()
+        {
+            lease.release();
+        }
+        drop(tried);
+        sleep(retries.pause()).await;
+    }
+}
+
+fn no_cluster() -> Reply {
+    let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, "cluster_not_found");
+    reply.flag(ResponseFlag::NoCluster)
+}
+
+fn timed_out(limit: Limit) -> Reply {
+    let status = StatusCode::GATEWAY_TIMEOUT;
+    match limit {
+        Limit::Route => Reply::new(status, "response_timeout")
+            .text("upstream request timeout")
+            .flag(ResponseFlag::UpstreamTimeout),
+        Limit::Grpc => {
+            let reply =
+                Reply::new(status, "max_duration_timeout").text("downstream duration timeout");
+            Reply { grpc: Some(DEADLINE_EXCEEDED), ..reply.flag(ResponseFlag::DurationTimeout) }
+        }
+    }
+}
+
+const DEADLINE_EXCEEDED: u16 = 4;

@@ -1,0 +1,123 @@
+//! Headers that belong to one connection and are not passed on.
+
+use http::{
+    HeaderMap, HeaderValue,
+    header::{self, HeaderName},
+};
+
+use super::name;
+
+/// Takes out of a request what is between the application and us.
+pub(crate) fn strip_request(headers: &mut HeaderMap) {
+    let trailers = wants_trailers(headers);
+    strip_common(headers);
+    headers.remove(header::EXPECT);
+    headers.remove(name::HTTP2_SETTINGS);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    // The mesh's own notes about a workload are nobody's business outside.
+    headers.remove(name::PEER_METADATA);
+    headers.remove(name::PEER_METADATA_ID);
+    headers.remove(name::DECORATOR_OPERATION);
+}
+
+/// Takes out of an answer what is between us and the upstream.
+pub(crate) fn strip_response(headers: &mut HeaderMap) {
+    strip_common(headers);
+    headers.remove(name::PEER_METADATA);
+    headers.remove(name::PEER_METADATA_ID);
+    headers.remove(name::DECORATOR_OPERATION);
+}
+
+/// Whether a header lists a token.
+pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .any(|value| tokens(value).any(|one| one.eq_ignore_ascii_case(token)))
+}
+
+fn strip_common(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        strip_named(headers);
+    }
+    for name in [
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::TE,
+        name::KEEP_ALIVE,
+        name::PROXY_CONNECTION,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// Takes out `Connection` and what it names (RFC 9110 §7.6.1); what a message cannot do without is
+/// not for it to name.
+fn strip_named(headers: &mut HeaderMap) {
+    let values: Vec<_> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+    headers.remove(header::CONNECTION);
+    for token in values.iter().flat_map(tokens) {
+        if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
+            && !KEPT.contains(&name)
+        {
+            headers.remove(name);
+        }
+    }
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TE) && lists(headers, &header::TE, "trailers")
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim)
+}
+
+const KEPT: [HeaderName; 4] =
+    [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::AUTHORIZATION];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripped(lines: &[(&'static str, &'static str)]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        strip_request(&mut headers);
+        headers.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_goes() {
+        let left = stripped(&[
+            ("host", "a"),
+            ("connection", "keep-alive, X-Mine, host"),
+            ("keep-alive", "timeout=5"),
+            ("x-mine", "1"),
+            ("x-yours", "1"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAM"),
+            ("proxy-connection", "close"),
+            ("expect", "100-continue"),
+            ("x-envoy-peer-metadata", "x"),
+        ]);
+        assert_eq!(left, ["host", "te", "x-yours"]);
+        assert_eq!(stripped(&[("te", "gzip")]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn tokens_are_found_in_any_case_and_line() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::CONNECTION, HeaderValue::from_static("a, Upgrade"));
+        headers.append(header::CONNECTION, HeaderValue::from_static("b"));
+        assert!(lists(&headers, &header::CONNECTION, "upgrade"));
+        assert!(lists(&headers, &header::CONNECTION, "b"));
+        assert!(!lists(&headers, &header::CONNECTION, "c"));
+    }
+}

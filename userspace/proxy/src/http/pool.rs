@@ -1,0 +1,177 @@
+//! Connections to endpoints, kept for further requests.
+//!
+//! Each worker has its own, so that an exchange never leaves its thread; the limits of a cluster count
+//! over all of them. An HTTP/1 connection has no task: whoever sends a request on it drives it, which
+//! saves two turns of the event loop a request. An HTTP/2 connection carries many requests and has one.
+//!
+//! A worker without any connection to an endpoint may always open one, also beyond `maxConnections`:
+//! nobody else could end its waiting. Envoy does the same.
+
+mod h1;
+mod h2;
+mod host;
+mod sweep;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use egressd_tables::{Cluster, Sni, UpstreamTls};
+
+pub(crate) use self::{
+    h1::{Exchanged, H1, Unsent},
+    h2::H2,
+};
+use self::{host::HostPool, sweep::sweep_until_empty};
+use super::{
+    circuit::{Circuit, Circuits},
+    upstream::{Connector, NotConnected, Picked, Target, bare_host},
+};
+use crate::addrs::UpstreamAddr;
+
+/// The connections of one worker.
+pub(crate) struct Pools {
+    me: Weak<Self>,
+    connector: Arc<dyn Connector>,
+    circuits: Arc<Circuits>,
+    clusters: Mutex<HashMap<Arc<str>, Arc<ClusterPool>>>,
+    sweeping: AtomicBool,
+}
+
+/// The connections to one cluster, as one or several generations describe it alike.
+pub(crate) struct ClusterPool {
+    cluster: Arc<Cluster>,
+    /// What the cluster has under way.
+    pub(crate) circuit: Arc<Circuit>,
+    hosts: Mutex<HashMap<HostKey, Arc<HostPool>>>,
+}
+
+/// What connections must have in common to be used for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct HostKey {
+    addr: UpstreamAddr,
+    mesh_tls: bool,
+    /// The server name, where requests choose it.
+    name: Option<Box<str>>,
+}
+
+/// Where a request is to be sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    /// The endpoint.
+    pub(crate) picked: &'a Picked,
+    /// Host or :authority of the request.
+    pub(crate) authority: &'a str,
+}
+
+/// Why there is no connection for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoConnection {
+    /// A limit of the cluster is reached.
+    Overflow,
+    /// Connecting failed.
+    Failed(NotConnected),
+}
+
+impl Pools {
+    /// Nothing is connected.
+    pub(crate) fn new(connector: Arc<dyn Connector>, circuits: Arc<Circuits>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            connector,
+            circuits,
+            clusters: Mutex::default(),
+            sweeping: AtomicBool::new(false),
+        })
+    }
+
+    /// The pool of a cluster. A new generation keeps it unless something changes that connections
+    /// depend on.
+    pub(crate) fn cluster(&self, cluster: &Arc<Cluster>) -> Arc<ClusterPool> {
+        let mut clusters = self.lock();
+        let known = clusters.get(&cluster.name);
+        if let Some(known) = known
+            && Arc::ptr_eq(&known.cluster, cluster)
+        {
+            return Arc::clone(known);
+        }
+        let hosts = match known {
+            Some(known) if connects_alike(&known.cluster, cluster) => {
+                // Connections under way find their way back to the same hosts.
+                known.lock().clone()
+            }
+            Some(_) | None => HashMap::new(),
+        };
+        let pool = Arc::new(ClusterPool {
+            cluster: Arc::clone(cluster),
+            circuit: self.circuits.get(&cluster.name),
+            hosts: Mutex::new(hosts),
+        });
+        clusters.insert(Arc::clone(&cluster.name), Arc::clone(&pool));
+        if !self.sweeping.swap(true, Ordering::Relaxed) {
+            tokio::spawn(sweep_until_empty(Weak::clone(&self.me)));
+        }
+        pool
+    }
+
+    /// Whether no connection is open, kept, or being made.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().values().all(|cluster| cluster.lock().values().all(|host| host.is_empty()))
+    }
+
+    fn connector(&self) -> &dyn Connector {
+        &*self.connector
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<ClusterPool>>> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClusterPool {
+    fn host(&self, way: Way<'_>) -> Arc<HostPool> {
+        let key = HostKey {
+            addr: way.picked.addr.clone(),
+            mesh_tls: way.picked.mesh_tls,
+            name: self.named_by_request().then(|| bare_host(way.authority).into()),
+        };
+        Arc::clone(self.lock().entry(key).or_default())
+    }
+
+    fn named_by_request(&self) -> bool {
+        match &self.cluster.tls {
+            UpstreamTls::Plaintext => false,
+            UpstreamTls::Originate(tls) | UpstreamTls::Auto(tls) => {
+                matches!(tls.sni, Sni::RequestHost { .. })
+            }
+        }
+    }
+
+    fn target<'a>(&'a self, way: Way<'a>, http2: bool) -> Target<'a> {
+        Target {
+            cluster: &self.cluster,
+            addr: &way.picked.addr,
+            mesh_tls: way.picked.mesh_tls,
+            host: bare_host(way.authority),
+            http2,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<HostKey, Arc<HostPool>>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether connections made for one are good for the other.
+fn connects_alike(one: &Cluster, other: &Cluster) -> bool {
+    one.tls == other.tls
+        && one.http == other.http
+        && one.pool == other.pool
+        && one.proxy_protocol == other.proxy_protocol
+        && one.connect_timeout == other.connect_timeout
+}

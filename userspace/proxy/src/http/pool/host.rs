@@ -1,0 +1,106 @@
+//! The connections to one endpoint.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tokio::sync::oneshot;
+
+use super::{h1::H1, h2::Shared};
+use crate::http::{circuit::Permit, upstream::NotConnected};
+
+/// The connections to one endpoint.
+#[derive(Default)]
+pub(super) struct HostPool(Mutex<State>);
+
+/// What there is.
+#[derive(Default)]
+pub(super) struct State {
+    /// HTTP/1 connections without a request, the one used last at the end.
+    pub(super) idle: Vec<Box<H1>>,
+    /// HTTP/2 connections.
+    pub(super) shared: Vec<Shared>,
+    /// Connections, those being made included.
+    pub(super) open: u32,
+    /// Requests for which there is no connection, and none may be made.
+    pub(super) waiting: VecDeque<oneshot::Sender<Turn>>,
+    /// Requests that wait for an HTTP/2 connection that is being made.
+    pub(super) connecting: Option<Vec<oneshot::Sender<Result<(), NotConnected>>>>,
+}
+
+/// What somebody who waits is given.
+pub(super) enum Turn {
+    /// A connection.
+    Take(Box<H1>),
+    /// The right to make one.
+    Connect(Place),
+}
+
+/// A connection's place among those there may be. Idle connections are kept by their host's pool, so
+/// the way back is a weak one.
+pub(super) struct Place {
+    host: Weak<HostPool>,
+    permit: Option<Permit>,
+}
+
+impl HostPool {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is left of it.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.open == 0 && state.waiting.is_empty() && state.connecting.is_none()
+    }
+
+    /// Gives a connection to somebody who waits, or keeps it.
+    pub(super) fn put_back(&self, mut connection: Box<H1>) {
+        loop {
+            let mut state = self.lock();
+            let Some(next) = state.waiting.pop_front() else {
+                state.idle.push(connection);
+                return;
+            };
+            drop(state);
+            match next.send(Turn::Take(connection)) {
+                Err(Turn::Take(refused)) => connection = refused,
+                Ok(()) | Err(Turn::Connect(_)) => return,
+            }
+        }
+    }
+}
+
+impl State {
+    /// A place for a connection that `permit` allows.
+    pub(super) fn place(&mut self, host: &Arc<HostPool>, permit: Permit) -> Place {
+        self.open += 1;
+        Place { host: Arc::downgrade(host), permit: Some(permit) }
+    }
+}
+
+impl Drop for Place {
+    /// The connection is closed: its place goes to whoever waits.
+    fn drop(&mut self) {
+        let (Some(mut permit), Some(host)) = (self.permit.take(), self.host.upgrade()) else {
+            return;
+        };
+        loop {
+            let mut state = host.lock();
+            let Some(next) = state.waiting.pop_front() else {
+                state.open -= 1;
+                return;
+            };
+            drop(state);
+            let place = Self { host: Weak::clone(&self.host), permit: Some(permit) };
+            match next.send(Turn::Connect(place)) {
+                Err(Turn::Connect(mut refused)) => match refused.permit.take() {
+                    Some(returned) => permit = returned,
+                    None => return,
+                },
+                Ok(()) | Err(Turn::Take(_)) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The body of an answer on its way to the application. It holds what the exchange needs until its last
+//! byte: the connection, the deadline, and the record.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{
+    circuit::Permit,
+    deadline::{Deadline, Limit},
+    failure::broken_details,
+    headers::name,
+    log::RequestLog,
+    outgoing::{Outgoing, Spoken},
+    pool::{Exchanged, H1, H2, Unsent},
+    request_body::RequestBody,
+};
+use crate::{addrs::LocalAddr, cluster::HostLease, record::ResponseFlag};
+
+/// A body for the application.
+pub(crate) struct ResponseBody {
+    source: Source,
+    log: Option<Box<RequestLog>>,
+}
+
+enum Source {
+    Whole(Bytes),
+    Upstream(Box<FromUpstream>),
+}
+
+/// An answer's body as it comes from an upstream.
+pub(crate) struct FromUpstream {
+    /// The bytes.
+    pub(crate) incoming: Incoming,
+    /// What they come on.
+    pub(crate) lease: Lease,
+    /// When the exchange is over in any case.
+    pub(crate) deadline: Deadline,
+}
+
+/// What an exchange holds of an upstream.
+pub(crate) struct Lease {
+    /// The connection.
+    pub(crate) connection: UpstreamConnection,
+    /// Counts the request among those of the cluster.
+    pub(crate) request: Permit,
+    /// Counts the request among those of the endpoint.
+    pub(crate) host: Option<HostLease>,
+}
+
+/// A connection that a request was sent on.
+pub(crate) enum UpstreamConnection {
+    /// HTTP/1: driven by us.
+    H1(Box<H1>),
+    /// HTTP/2: driven by itself.
+    H2(H2),
+    /// None any more.
+    Released,
+}
+
+/// An answer broke off.
+#[derive(Debug)]
+pub(crate) struct BrokenOff;
+
+impl ResponseBody {
+    /// No body, and nothing to record.
+    pub(crate) fn empty() -> Self {
+        Self { source: Source::Whole(Bytes::new()), log: None }
+    }
+
+    /// A body that is there; the record ends with it.
+    pub(crate) fn whole(bytes: Bytes, mut log: Box<RequestLog>) -> Self {
+        log.sent(bytes.len());
+        log.finish();
+        Self { source: Source::Whole(bytes), log: None }
+    }
+
+    /// A body that is to come.
+    pub(crate) fn upstream(from: FromUpstream, log: Box<RequestLog>) -> Self {
+        let mut body = Self { source: Source::Upstream(Box::new(from)), log: Some(log) };
+        if body.is_end_stream() {
+            body.end();
+        }
+        body
+    }
+
+    fn end(&mut self) {
+        if let Source::Upstream(from) = &mut self.source {
+            from.lease.release();
+        }
+        if let Some(mut log) = self.log.take() {
+            log.finish();
+        }
+    }
+
+    fn break_off(&mut self, flag: ResponseFlag, details: String) -> BrokenOff {
+        if let Some(mut log) = self.log.take() {
+            log.flag(flag);
+            log.fields().details = details.into();
+            log.finish();
+        }
+        BrokenOff
+    }
+
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        let Some(log) = &mut self.log else { return };
+        if let Some(data) = frame.data_ref() {
+            log.sent(data.len());
+        } else if let Some(trailers) = frame.trailers_ref() {
+            let status = grpc_status(trailers);
+            log.fields().grpc_status = status.or(log.fields().grpc_status);
+        }
+    }
+}
+
+impl FromUpstream {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut incoming = Pin::new(&mut self.incoming);
+        if let UpstreamConnection::H1(connection) = &mut self.lease.connection {
+            if let Poll::Ready(frame) = incoming.as_mut().poll_frame(cx) {
+                return Poll::Ready(frame);
+            }
+            connection.drive(cx);
+        }
+        incoming.poll_frame(cx)
+    }
+}
+
+impl Lease {
+    /// Gives the connection back, after an exchange that came to its end.
+    pub(crate) fn release(&mut self) {
+        std::mem::replace(&mut self.connection, UpstreamConnection::Released).release();
+    }
+}
+
+impl UpstreamConnection {
+    /// Gives it back, when nothing is under way on it.
+    pub(crate) fn release(self) {
+        match self {
+            Self::H1(connection) => connection.release(),
+            Self::H2(_) | Self::Released => {}
+        }
+    }
+
+    /// Our end.
+    pub(crate) fn local(&self) -> Option<LocalAddr> {
+        match self {
+            Self::H1(connection) => connection.local,
+            Self::H2(connection) => connection.local,
+            Self::Released => None,
+        }
+    }
+
+    /// Whether it has carried requests before the present one.
+    pub(crate) fn is_reused(&self) -> bool {
+        match self {
+            Self::H1(connection) => connection.is_reused(),
+            Self::H2(connection) => connection.is_reused(),
+            Self::Released => false,
+        }
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// The connection turned out to be closed before anything was sent.
+    pub(crate) async fn exchange(
+        &mut self,
+        outgoing: &Outgoing,
+        spoken: Spoken,
+        number: u32,
+    ) -> Result<Exchanged, Unsent> {
+        self.send(outgoing.build(spoken, number)).await
+    }
+
+    /// The same for a request that is built.
+    ///
+    /// # Errors
+    /// The connection turned out to be closed before anything was sent.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Exchanged, Unsent> {
+        match self {
+            Self::H1(connection) => connection.exchange(request).await,
+            Self::H2(connection) => connection.exchange(request).await,
+            Self::Released => Err(Unsent),
+        }
+    }
+
+    /// Drives it while an answer's body is read, if it has no task of its own.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Self::H1(connection) = self {
+            connection.drive(cx);
+        }
+    }
+}
+
+/// The gRPC status in headers or trailers.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get(name::GRPC_STATUS)?.to_str().ok()?.trim().parse().ok()
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let this = self.get_mut();
+        let from = match &mut this.source {
+            Source::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+            }
+            Source::Upstream(from) => from,
+        };
+        match from.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.note(&frame);
+                if this.is_end_stream() {
+                    this.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.end();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let (flag, details) = broken_details(&error);
+                Poll::Ready(Some(Err(this.break_off(flag, details))))
+            }
+            Poll::Pending => from.deadline.poll(cx).map(|limit| {
+                let (flag, details) = match limit {
+                    Limit::Route => (ResponseFlag::UpstreamTimeout, "response_timeout"),
+                    Limit::Grpc => (ResponseFlag::DurationTimeout, "max_duration_timeout"),
+                };
+                Some(Err(this.break_off(flag, details.to_owned())))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Upstream(from) => from.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Upstream(from) => from.incoming.size_hint(),
+        }
+    }
+}
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer broke off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl From<BrokenOff> for io::Error {
+    fn from(error: BrokenOff) -> Self {
+        Self::other(error)
+    }
+}

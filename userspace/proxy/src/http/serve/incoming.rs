@@ -1,0 +1,121 @@
+//! An application's connection as hyper reads and writes it: watched, and closed so that the last answer
+//! still arrives.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use tokio::time::{Sleep, sleep};
+
+use super::Speaks;
+use crate::http::{downstream::Downstream, framing::Framing, io::HttpIo};
+
+/// An application's connection.
+pub(super) struct AppIo {
+    io: HttpIo,
+    downstream: Arc<Downstream>,
+    /// Looks at where messages begin and end; nothing for HTTP/2, where frames say so.
+    framing: Option<Framing>,
+    /// The application sends no more.
+    ended: bool,
+    /// We send no more, and wait this long for the application to notice.
+    lingering: Option<Pin<Box<Sleep>>>,
+}
+
+impl AppIo {
+    /// A connection that nothing was read from.
+    pub(super) fn new(io: HttpIo, downstream: Arc<Downstream>, speaks: Speaks) -> Self {
+        let framing = (speaks == Speaks::Http1).then(Framing::default);
+        Self { io, downstream, framing, ended: false, lingering: None }
+    }
+
+    /// The connection itself.
+    pub(super) fn into_inner(self) -> HttpIo {
+        self.io
+    }
+
+    /// Throws away what still comes, until the application ends or breaks off. Closing at once would
+    /// reset the connection, and the reset may overtake the last answer.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waste = [0; 2048];
+        while !self.ended {
+            let mut buf = ReadBuf::new(&mut waste);
+            match Pin::new(&mut self.io).poll_read(cx, buf.unfilled()) {
+                Poll::Ready(Ok(())) => self.ended = buf.filled().is_empty(),
+                Poll::Ready(Err(_gone)) => self.ended = true,
+                Poll::Pending => {
+                    let lingering = self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                    ready!(lingering.as_mut().poll(cx));
+                    self.ended = true;
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Read for AppIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { io, downstream, framing, ended, .. } = self.get_mut();
+        io.poll_read_and(cx, buf, |bytes| {
+            if bytes.is_empty() {
+                *ended = true;
+                return;
+            }
+            let activity = &downstream.activity;
+            activity.received();
+            if let Some(framing) = framing
+                && !activity.is_switched()
+            {
+                framing.look(bytes);
+            }
+        })
+    }
+}
+
+impl Write for AppIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        }
+        this.poll_linger(cx).map(Ok)
+    }
+}
+
+/// How long an application is given to notice that we have closed.
+const LINGER: Duration = Duration::from_secs(1);

@@ -1,0 +1,14 @@
+//! The HTTP path over loopback: real clients, the connection under test, real servers.
+
+mod body;
+mod faults;
+mod forwarding;
+mod framing;
+mod http2;
+mod limits;
+mod pooling;
+mod retries;
+mod routing;
+mod support;
+mod switching;
+mod timeouts;

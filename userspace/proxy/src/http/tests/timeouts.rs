@@ -1,0 +1,172 @@
+//! Limits on exchanges: the route's, a try's, the application's.
+
+use std::time::{Duration, Instant};
+
+use egressd_tables::{Forward, RetryPolicy};
+
+use super::support::*;
+use crate::testing::silent;
+
+async fn sleepy() -> Upstream {
+    Upstream::http1(|_, _| async {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        text("")
+    })
+    .await
+}
+
+fn limited(timeout: u64, each: u64, retry_on: &str, attempts: u32) -> Forward {
+    let millis = |millis| (millis > 0).then(|| Duration::from_millis(millis));
+    let retry = RetryPolicy {
+        attempts,
+        retry_on: retry_on.into(),
+        per_try_timeout: millis(each),
+        backoff: Duration::from_millis(1),
+        ..RetryPolicy::default()
+    };
+    Forward { timeout: millis(timeout), retry: Some(retry), ..to(cluster("a")) }
+}
+
+#[tokio::test]
+async fn a_route_has_a_limit() {
+    let upstream = sleepy().await;
+    let mut route = forwarding(limited(200, 0, "5xx", 2));
+    route.name = "".into();
+    let bed = bed().host("a", route, &[upstream.addr]).start().await;
+    let start = Instant::now();
+    let answer = bed.get("a", "/").await;
+    assert!((200..2000).contains(&start.elapsed().as_millis()));
+    assert_eq!((answer.status, &*answer.body), (504, "upstream request timeout"));
+    assert_eq!(answer.header("content-type"), "text/plain");
+    let record = bed.record().await;
+    assert_eq!(said(&record), "504 UT response_timeout");
+    assert_eq!((record.bytes_sent, record.route_name), (24, None));
+    assert_eq!(upstream.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_try_has_a_limit() {
+    let upstream = sleepy().await;
+    let default = RetryPolicy::default().retry_on;
+    let route = forwarding(limited(10_000, 100, &default, 3));
+    let bed = bed().host("a", route, &[upstream.addr]).start().await;
+    let answer = bed.get("a", "/").await;
+    assert_eq!((answer.status, &*answer.body), (504, "upstream request timeout"));
+    assert_eq!(bed.said().await, "504 UT upstream_per_try_timeout");
+    assert_eq!(upstream.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_try_that_takes_too_long_may_be_tried_again() {
+    let upstream = Upstream::http1(|_, number| async move {
+        if number < 3 {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
+        text("at last")
+    })
+    .await;
+    let route = forwarding(limited(0, 80, "5xx", 3));
+    let bed = bed().host("a", route, &[upstream.addr]).start().await;
+    assert_eq!(bed.get("a", "/").await.body, "at last");
+    assert_eq!(upstream.requests(), 3);
+    let route = forwarding(limited(0, 50, "5xx", 1));
+    let upstream = sleepy().await;
+    let bed = super::support::bed().host("a", route, &[upstream.addr]).start().await;
+    assert_eq!(bed.get("a", "/").await.status, 504);
+    assert_eq!(bed.said().await, "504 UT,URX upstream_per_try_timeout");
+}
+
+#[tokio::test]
+async fn the_application_sets_limits() {
+    let upstream = sleepy().await;
+    let bed = bed().host("a", plain("a"), &[upstream.addr]).start().await;
+    let mut request = request("GET", "a", "/");
+    request.headers_mut().insert("x-envoy-upstream-rq-timeout-ms", "60".parse().unwrap());
+    assert_eq!(bed.send(request).await.status, 504);
+    assert_eq!(bed.said().await, "504 UT response_timeout");
+}
+
+#[tokio::test]
+async fn the_upstream_is_told() {
+    let upstream = Upstream::echo().await;
+    let route = forwarding(limited(3000, 0, "5xx", 0));
+    let bed = bed().host("a", route, &[upstream.addr]).start().await;
+    let answer = bed.get("a", "/").await;
+    assert!(answer.body.contains("x-envoy-expected-rq-timeout-ms: 3000\n"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn grpc_has_limits_of_its_own() {
+    let upstream = sleepy().await;
+    let bed = bed().host("a", plain("a"), &[upstream.addr]).start().await;
+    let mut request = request("POST", "a", "/svc/method");
+    request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    request.headers_mut().insert("grpc-timeout", "80m".parse().unwrap());
+    let answer = bed.send(request).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, "4"));
+    assert_eq!(bed.record().await.flags().to_string(), "DT");
+}
+
+#[tokio::test]
+async fn the_time_of_an_upload_does_not_count() {
+    use tokio::io::AsyncWriteExt;
+    let upstream = Upstream::echo().await;
+    let route = forwarding(limited(250, 0, "5xx", 0));
+    let bed = bed().host("a", route, &[upstream.addr]).start().await;
+    let mut stream = crate::testing::dial(bed.front).await;
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\na";
+    stream.write_all(head).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    stream.write_all(b"b").await.unwrap();
+    let answer = crate::testing::read_all(&mut stream).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_limit_holds_to_the_last_byte() {
+    use std::sync::Mutex;
+
+    use http_body_util::{BodyExt, StreamBody};
+    let endless = Upstream::http1(|_, _| async {
+        let body = StreamBody::new(Endless(Mutex::new(Some(bytes::Bytes::from("some")))));
+        http::Response::new(body.boxed())
+    })
+    .await;
+    let route = forwarding(limited(150, 0, "5xx", 0));
+    let bed = bed().host("a", route, &[endless.addr]).start().await;
+    let answer = bed.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.contains("some") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    assert_eq!(bed.said().await, "200 UT response_timeout");
+}
+
+/// Some bytes and no end.
+struct Endless(std::sync::Mutex<Option<bytes::Bytes>>);
+
+impl futures_core::Stream for Endless {
+    type Item = Result<hyper::body::Frame<bytes::Bytes>, std::io::Error>;
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        match self.0.lock().unwrap().take() {
+            Some(bytes) => std::task::Poll::Ready(Some(Ok(hyper::body::Frame::data(bytes)))),
+            None => std::task::Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test]
+async fn connecting_has_a_limit() {
+    let (_listener, addr, _streams) = silent().await;
+    let mut impatient = cluster("a");
+    impatient.connect_timeout = Duration::from_millis(80);
+    let forward = Forward { retry: None, ..to(impatient) };
+    let bed = bed().host("a", forwarding(forward), &[addr]).start().await;
+    let answer = bed.get("a", "/").await;
+    assert!(answer.body.ends_with("reset reason: connection timeout"), "{}", answer.body);
+    assert_eq!(
+        bed.said().await,
+        "503 UF upstream_reset_before_response_started{connection_timeout}"
+    );
+}
