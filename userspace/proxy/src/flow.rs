@@ -103,7 +103,13 @@ struct Following {
     snapshot: Arc<Snapshot>,
     destination: OriginalDst,
     /// The last generation that was asked, and its table.
-    last: Mutex<(Arc<Box<dyn Router>>, Arc<RouteTable>)>,
+    last: Mutex<Asked>,
+}
+
+/// A generation, and what decides a connection's requests in it.
+struct Asked {
+    router: Arc<Box<dyn Router>>,
+    table: Arc<RouteTable>,
 }
 
 impl Following {
@@ -113,7 +119,7 @@ impl Following {
         router: Arc<Box<dyn Router>>,
         table: Arc<RouteTable>,
     ) -> Self {
-        Self { snapshot, destination, last: Mutex::new((router, table)) }
+        Self { snapshot, destination, last: Mutex::new(Asked { router, table }) }
     }
 }
 
@@ -121,14 +127,14 @@ impl Routes for Following {
     fn route(&self, head: &RequestHead<'_>) -> HttpDecision {
         let current = self.snapshot.load();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&current, &last.0) {
+        if !Arc::ptr_eq(&current, &last.router) {
             // A generation for which this is not HTTP leaves the connection as it is.
             if let Some(requests) = current.requests(self.destination) {
-                last.1 = requests.table;
+                last.table = requests.table;
             }
-            last.0 = current;
+            last.router = current;
         }
-        last.1.route(head)
+        last.table.route(head)
     }
 }
 

@@ -111,14 +111,18 @@ impl Attempts<'_> {
     /// Sends the request, on another connection if one turns out to be closed.
     async fn send(&self, picked: &Picked, log: &mut RequestLog) -> Result<Answered, Failure> {
         loop {
-            match self.send_once(picked, log).await? {
-                Sent::Done(answered) => return answered,
-                Sent::Stale => {}
+            if let Some(answered) = self.send_once(picked, log).await? {
+                return Ok(answered);
             }
         }
     }
 
-    async fn send_once(&self, picked: &Picked, log: &mut RequestLog) -> Result<Sent, Failure> {
+    /// Sends the request on one connection; nothing comes of it if that turns out to be closed.
+    async fn send_once(
+        &self,
+        picked: &Picked,
+        log: &mut RequestLog,
+    ) -> Result<Option<Answered>, Failure> {
         let way = Way { picked, authority: self.outgoing.authority() };
         let pools = &self.worker.pools;
         let mut connection = match self.spoken {
@@ -143,14 +147,14 @@ impl Attempts<'_> {
             }
             None => exchange.await,
         };
-        Ok(match exchanged {
+        match exchanged {
             Ok(Exchanged::Answered(response)) => {
                 let lease = Lease { connection, request, host: None };
-                Sent::Done(Ok(Answered { response, lease }))
+                Ok(Some(Answered { response, lease }))
             }
             // Whatever was to be sent has not left us.
-            Err(Unsent) if self.can_restart() => Sent::Stale,
-            Err(Unsent) => Sent::Done(Err(Failure::Terminated)),
+            Err(Unsent) if self.can_restart() => Ok(None),
+            Err(Unsent) => Err(Failure::Terminated),
             Ok(Exchanged::Broken { error, silent }) => {
                 let failure = self.blame(Failure::of(&error));
                 // The upstream closed an idle connection just when the request was sent on it.
@@ -159,9 +163,9 @@ impl Attempts<'_> {
                     && connection.is_reused()
                     && self.outgoing.method.is_idempotent()
                     && self.can_restart();
-                if stale { Sent::Stale } else { Sent::Done(Err(failure)) }
+                if stale { Ok(None) } else { Err(failure) }
             }
-        })
+        }
     }
 
     /// A request whose body broke off fails for the application's sake.
@@ -174,13 +178,6 @@ impl Attempts<'_> {
     pub(crate) fn can_restart(&self) -> bool {
         self.outgoing.body.as_ref().is_none_or(|body| body.can_restart())
     }
-}
-
-enum Sent {
-    /// There is an answer, or there will be none.
-    Done(Result<Answered, Failure>),
-    /// The connection was no good.
-    Stale,
 }
 
 fn no_connection(why: NoConnection) -> Failure {

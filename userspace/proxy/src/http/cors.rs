@@ -61,7 +61,7 @@ fn preflight_headers(policy: &Cors, origin: &HeaderValue) -> HeaderMap {
 }
 
 fn put(headers: &mut HeaderMap, name: header::HeaderName, text: &str) {
-    if let Some(value) = super::headers::value(text).filter(|value| !value.is_empty()) {
+    if let Some(value) = headers::value(text).filter(|value| !value.is_empty()) {
         headers.insert(name, value);
     }
 }

@@ -78,11 +78,6 @@ impl Inbound {
             headers: &Seen(&self.parts.headers),
         })
     }
-
-    /// In what an answer of ours is expected.
-    pub(crate) fn asked(&self) -> Asked {
-        asked(&self.parts.headers)
-    }
 }
 
 /// In what an answer of ours is expected.

@@ -35,7 +35,7 @@ pub(crate) struct H2 {
     sender: SendRequest<RequestBody>,
     /// Our end.
     pub(crate) local: Option<LocalAddr>,
-    use_: Use,
+    _use: Use,
     /// Requests had been sent on it before.
     reused: bool,
 }
@@ -248,8 +248,8 @@ impl State {
         least.sent = least.sent.saturating_add(1);
         least.used = Instant::now();
         least.active.fetch_add(1, Ordering::Relaxed);
-        let use_ = Use(Arc::clone(&least.active));
-        Some(H2 { sender: least.sender.clone(), local: least.local, use_, reused })
+        let _use = Use(Arc::clone(&least.active));
+        Some(H2 { sender: least.sender.clone(), local: least.local, _use, reused })
     }
 }
 

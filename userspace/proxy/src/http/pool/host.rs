@@ -18,6 +18,10 @@ pub(super) struct HostPool(Mutex<State>);
 #[derive(Default)]
 pub(super) struct State {
     /// HTTP/1 connections without a request, the one used last at the end.
+    #[expect(
+        clippy::vec_box,
+        reason = "a connection stays in its box on its way from hand to hand"
+    )]
     pub(super) idle: Vec<Box<H1>>,
     /// HTTP/2 connections.
     pub(super) shared: Vec<Shared>,

@@ -270,16 +270,14 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: String,
-    pub(super) trailers: Option<HeaderMap>,
 }
 
 impl Answer {
     pub(super) async fn read(response: Response<Incoming>) -> Self {
         let (parts, body) = response.into_parts();
         let all = timeout(PATIENCE, body.collect()).await.expect("a body's end").unwrap();
-        let trailers = all.trailers().cloned();
         let body = String::from_utf8_lossy(&all.to_bytes()).into_owned();
-        Self { status: parts.status.as_u16(), headers: parts.headers, body, trailers }
+        Self { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
     pub(super) fn header(&self, name: &str) -> &str {
