@@ -10,9 +10,13 @@ use std::{
 };
 
 use egressd_dns::Upstream;
+use egressd_proxy::Sources;
 use serde::Deserialize;
 
+use self::identity::IdentityFile;
+
 mod duration;
+mod identity;
 
 /// The name of the daemon's file in a configuration directory.
 pub(crate) const FILE_NAME: &str = "egressd.yaml";
@@ -56,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) access_log: AccessLogConfig,
     /// DNS capture and virtual addresses.
     pub(crate) dns: DnsConfig,
+    /// Where mesh TLS and named credentials find their files.
+    pub(crate) tls: Sources,
     /// The file's text, which holds `meshConfig` with its places.
     pub(crate) text: String,
 }
@@ -250,16 +256,6 @@ impl From<Answers> for egressd_tables::Answers {
     }
 }
 
-/// `identity:`: who we are to a mesh.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-struct IdentityConfig {
-    certificate: String,
-    key: String,
-    ca: String,
-    trust_domain: String,
-}
-
 /// The file, key by key.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -274,7 +270,8 @@ struct File {
     answers: Answers,
     #[serde(deserialize_with = "duration::deserialize")]
     drain_timeout: Duration,
-    identity: IdentityConfig,
+    identity: IdentityFile,
+    credentials: PathBuf,
     dns: DnsFile,
     access_log: AccessLogConfig,
     /// Read from the text by the model, which keeps the places of what it finds.
@@ -308,17 +305,6 @@ impl Default for AccessLogConfig {
     }
 }
 
-impl Default for IdentityConfig {
-    fn default() -> Self {
-        Self {
-            certificate: String::new(),
-            key: String::new(),
-            ca: String::new(),
-            trust_domain: "cluster.local".to_owned(),
-        }
-    }
-}
-
 impl Default for CaptureFile {
     fn default() -> Self {
         Self {
@@ -344,7 +330,8 @@ impl Default for File {
             strict: false,
             answers: Answers::default(),
             drain_timeout: Duration::from_secs(30),
-            identity: IdentityConfig::default(),
+            identity: IdentityFile::default(),
+            credentials: PathBuf::from("credentials"),
             dns: DnsFile::default(),
             access_log: AccessLogConfig::default(),
             mesh_config: serde_yaml::Value::Null,
@@ -401,10 +388,7 @@ impl Config {
             let why = "`direct` is not available: use `auto` or `proxy`".to_owned();
             return Err(value("path", why));
         }
-        if file.identity != IdentityConfig::default() {
-            let why = "mesh identities are not available yet: leave the key out".to_owned();
-            return Err(value("identity", why));
-        }
+        let identity = file.identity.finish(base).map_err(|(key, why)| value(key, why))?;
         let exclude_cidrs = file
             .capture
             .exclude_cidrs
@@ -438,6 +422,7 @@ impl Config {
             drain_timeout: file.drain_timeout,
             access_log: file.access_log,
             dns: file.dns.into_config().map_err(|text| value("dns.upstreams", text))?,
+            tls: identity::sources(identity, base.join(&file.credentials)),
             text: text.to_owned(),
         })
     }
@@ -502,6 +487,7 @@ mod tests {
              answers: istio\n\
              drainTimeout: 1m30s\n\
              identity: {certificate: \"\", key: \"\", ca: \"\", trustDomain: cluster.local}\n\
+             credentials: /run/secrets\n\
              dns: {capture: resolv.conf, upstreams: [1.1.1.1], allocateVips: false}\n\
              accessLog: {path: /tmp/log, encoding: JSON}\n\
              meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n",
@@ -512,6 +498,8 @@ mod tests {
         let paths = ["/etc/egressd/more", "/abs"].map(PathBuf::from);
         assert_eq!(config.resources, Resources::Named(paths.to_vec()));
         assert!(config.text.contains("REGISTRY_ONLY"));
+        let credentials = Some(PathBuf::from("/run/secrets"));
+        assert_eq!(config.tls, Sources { identity: None, credentials });
     }
 
     #[test]
@@ -522,7 +510,7 @@ mod tests {
         assert!(unknown.contains("unknown field `namspace`"), "{unknown}");
         assert!(said("capture: {excludeCidrs: [10.0.0.0/33]}").contains("capture.excludeCidrs"));
         assert!(said("capture: {port: 65530}").contains("between 1 and 65468"));
-        assert!(said("identity: {certificate: c}").contains("identity: mesh identities are not"));
+        assert!(said("identity: {certificate: c}").contains("identity.key: an identity needs"));
         assert!(said("drainTimeout: soon").contains("`soon` is not a duration like 30s"));
     }
 }

@@ -18,6 +18,7 @@
 //!     resolver: Arc::new(SystemResolver::new()),
 //!     originals: Arc::new(move |socket: BorrowedFd<'_>| datapath.original(socket)),
 //!     records: Arc::new(AccessLog::open(&path, Encoding::Text)?),
+//!     sources: Sources { identity, credentials },   // files are looked at when they are needed
 //! })?;
 //! for listener in listeners {
 //!     server.serve(listener)?;            // bound, listening and tagged by the caller

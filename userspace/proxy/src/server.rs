@@ -61,6 +61,8 @@ pub struct Parts {
     pub originals: Arc<dyn Originals>,
     /// Takes the records.
     pub records: Arc<dyn Records>,
+    /// Where mesh TLS and named credentials find their files.
+    pub sources: Sources,
 }
 
 /// A listener that is served.
@@ -110,7 +112,7 @@ impl Server {
     /// A thread or its event loop could not be made.
     pub fn new(config: Config, parts: Parts) -> io::Result<Self> {
         let config = config.fitted_to_process();
-        let Parts { snapshot, factory, resolver, originals, records } = parts;
+        let Parts { snapshot, factory, resolver, originals, records, sources } = parts;
         let pipes = Arc::new(PipePool::new(config.max_pipes));
         let (active, quiet) = (AtomicU64::new(0), Notify::new());
         let shared = Arc::new(Shared {
@@ -121,7 +123,7 @@ impl Server {
             originals,
             records,
             pipes,
-            originator: Arc::new(Originator::new(Sources::default())),
+            originator: Arc::new(Originator::new(sources)),
             circuits: Arc::default(),
             active,
             quiet,

@@ -68,6 +68,7 @@ pub(super) async fn run(
         resolver: Arc::new(dns.resolver()),
         originals: Arc::new(Handoffs(datapath.originals())),
         records: Arc::clone(&records) as _,
+        sources: config.tls.clone(),
     };
     let server = Server::new(egressd_proxy::Config::default(), parts)
         .map_err(Failure::machine("starting the proxy"))?;

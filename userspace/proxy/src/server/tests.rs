@@ -41,6 +41,7 @@ fn start_with(config: Config, router: OneCluster, originals: Arc<dyn Originals>)
         resolver: Arc::clone(&names) as Arc<dyn Resolver>,
         originals,
         records: Arc::clone(&records) as Arc<dyn Records>,
+        sources: Sources::default(),
     };
     let server = Server::new(Config { workers: 1, ..config }, parts).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -501,6 +502,7 @@ async fn the_tables_decide() {
         resolver: Arc::<Names>::default(),
         originals: Arc::new(dialled(&at.to_string())),
         records: Arc::clone(&records) as Arc<dyn Records>,
+        sources: Sources::default(),
     };
     let server = Server::new(Config { workers: 1, ..Config::default() }, parts).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -529,6 +531,7 @@ fn a_flow_is_small() {
         resolver: Arc::<Names>::default(),
         originals: Arc::new(dialled(DIALLED)),
         records: Arc::<Kept>::default(),
+        sources: Sources::default(),
     };
     let server = Server::new(Config { workers: 1, ..Config::default() }, parts).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
