@@ -6,6 +6,7 @@
 
 mod clients;
 mod families;
+mod http;
 mod lifecycle;
 mod names;
 mod policy;

@@ -26,6 +26,7 @@ pub struct DaemonBuilder<'a> {
     attach: Vec<PathBuf>,
     config: String,
     resources: Vec<String>,
+    environment: Vec<(String, PathBuf)>,
     folder: TempDir,
 }
 
@@ -41,6 +42,7 @@ impl<'a> DaemonBuilder<'a> {
             attach: Vec::new(),
             config,
             resources: Vec::new(),
+            environment: Vec::new(),
             folder,
         }
     }
@@ -86,6 +88,13 @@ impl<'a> DaemonBuilder<'a> {
         self
     }
 
+    /// Trusts the authorities in this file instead of the system's.
+    #[must_use]
+    pub fn roots(mut self, file: PathBuf) -> Self {
+        self.environment.push(("SSL_CERT_FILE".to_owned(), file));
+        self
+    }
+
     /// A folder that lives as long as the daemon, for sockets and files of the test.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -126,6 +135,9 @@ impl<'a> DaemonBuilder<'a> {
         if let Some(cgroup) = self.inside {
             spawn = spawn.cgroup(cgroup);
         }
+        for (name, value) in &self.environment {
+            spawn = spawn.env(name, value);
+        }
         let level = env::var("RUST_LOG").unwrap_or_else(|_| "egressd=debug,info".to_owned());
         let process = spawn.env("RUST_LOG", level).env("NO_COLOR", "1").start();
         Daemon { binary: self.binary, process, access, admin, folder: self.folder }
@@ -147,6 +159,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Replaces the resource of this number, counted from 0, or adds it; an empty text leaves none.
+    pub fn put(&self, number: usize, yaml: &str) {
+        write(&self.folder.path().join(format!("resources/{number}.yaml")), yaml);
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -1,9 +1,11 @@
 //! Servers: small ones inside this process, and real ones that people run.
 
 mod behaviour;
+mod httpbin;
 mod inside;
 mod outside;
 
 pub use behaviour::Behaviour;
+pub use httpbin::Httpbin;
 pub use inside::Servers;
 pub use outside::{HttpServer, Nginx, TlsServer};

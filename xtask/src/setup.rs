@@ -11,6 +11,7 @@ use crate::{cmd, paths};
 
 mod kernels;
 mod packages;
+mod python;
 
 pub(crate) use kernels::{KERNELS, Kernel};
 pub(crate) use packages::is_root;
@@ -26,6 +27,7 @@ pub(crate) fn bring_missing() -> Result<()> {
         }
     }
     packages::bring_missing()?;
+    python::bring_missing()?;
     kernels::bring_missing()
 }
 

@@ -1,6 +1,6 @@
 //! Servers that people run: Python's, nginx, OpenSSL's.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, os::unix::net::UnixStream, path::Path, time::Duration};
 
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -46,6 +46,16 @@ impl Nginx {
     /// Listens on `address:port` with these directives inside the `server` block.
     #[track_caller]
     pub fn start(netns: &Netns, address: &str, port: u16, server: &str) -> Self {
+        Self::listening(netns, address, port, "", server)
+    }
+
+    /// The same over TLS, HTTP/2 by ALPN included; `server` has the certificate's directives, too.
+    #[track_caller]
+    pub fn tls(netns: &Netns, address: &str, port: u16, server: &str) -> Self {
+        Self::listening(netns, address, port, "ssl http2", server)
+    }
+
+    fn listening(netns: &Netns, address: &str, port: u16, how: &str, server: &str) -> Self {
         let folder = TempDir::with_prefix("egressd-nginx-").expect("a temporary folder");
         let listen =
             if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
@@ -56,7 +66,7 @@ impl Nginx {
                access_log off; default_type text/plain;\n\
                client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;\n\
                uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
-               server {{ listen {listen}:{port}; {server} }}\n\
+               server {{ listen {listen}:{port} {how}; {server} }}\n\
              }}\n"
         );
         fs::write(folder.path().join("nginx.conf"), config).expect("a new file");
@@ -112,7 +122,7 @@ impl TlsServer {
 
 /// Connects until somebody listens.
 #[track_caller]
-fn await_listener(netns: &Netns, address: &str, port: u16) {
+pub(super) fn await_listener(netns: &Netns, address: &str, port: u16) {
     let ip = address.parse().expect("an IP address");
     let target = SocketAddr::new(ip, port);
     until(&format!("a server on {target}"), || {
@@ -121,4 +131,10 @@ fn await_listener(netns: &Netns, address: &str, port: u16) {
             socket.connect_timeout(&target.into(), Duration::from_secs(1)).ok()
         })
     });
+}
+
+/// Connects until somebody listens at a Unix socket.
+#[track_caller]
+pub(super) fn await_socket(path: &Path) {
+    until(&format!("a server at {}", path.display()), || UnixStream::connect(path).ok());
 }

@@ -7,17 +7,20 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cmd, setup::bring};
 
 /// Package and what it is for.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("busybox-static", "userland of the kernels' guest"),
     ("curl", "the client that everybody has"),
     ("g++", "compiles libFuzzer"),
     ("gcc", "the linker of host programs"),
     ("iproute2", "namespaces, addresses, links"),
     ("nginx", "an HTTP server as people run it"),
+    ("nghttp2-client", "h2load, which speaks HTTP/2"),
     ("openssl", "s_client, s_server, certificates"),
     ("python3", "clients of unusual socket calls"),
+    ("python3-venv", "an environment for what PyPI has"),
     ("qemu-system-x86", "boots the other kernels"),
     ("util-linux", "nsenter"),
+    ("wrk", "HTTP as fast as it goes"),
 ];
 
 /// Installs the missing ones; no prompt, and no service is started.

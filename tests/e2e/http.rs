@@ -1,0 +1,8 @@
+//! HTTP: requests routed one by one, against real servers.
+
+mod clients;
+mod routes;
+mod seeds;
+mod session;
+mod tls;
+mod world;

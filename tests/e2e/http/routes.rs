@@ -1,0 +1,90 @@
+//! VirtualServices at run time: weights, faults, mirrors, redirects and direct answers.
+
+use std::collections::BTreeMap;
+
+use egressd_tests::{Httpbin, WORLD_V4, until};
+
+use super::world::{World, last};
+
+const ROUTES: &str = include_str!("../../data/http/routes.yaml");
+
+#[test]
+fn weights_share_requests_among_ports() {
+    let world = World::new(&[]);
+    let _servers = [
+        world.named("one", WORLD_V4[0], 8081),
+        world.named("two", WORLD_V4[1], 8082),
+        world.named("three", WORLD_V4[2], 8083),
+    ];
+    let daemon = world.daemon().resource(ROUTES).start();
+    // One curl, and one connection: what is shared is requests.
+    let urls: Vec<_> = (0..199).map(|n| format!("http://shop.example/{n}")).collect();
+    let spawn = world.node.curl("http://shop.example/").arg("--ipv4");
+    let text = urls.iter().fold(spawn, |spawn, url| spawn.arg(url)).run().text();
+    let mut shares = BTreeMap::<_, usize>::new();
+    for line in text.lines() {
+        *shares.entry(line.split(' ').next().unwrap()).or_default() += 1;
+    }
+    assert_eq!(shares.values().sum::<usize>(), 200);
+    let within = |name: &str, expected: usize| {
+        let share = shares.get(name).copied().unwrap_or(0);
+        // Six standard deviations either way.
+        assert!(share.abs_diff(expected) < 42, "{shares:?}");
+    };
+    within("one", 100);
+    within("two", 60);
+    within("three", 40);
+    assert!(text.contains("one shop.example"), "{text}");
+    let records = daemon.wait_records(200);
+    let ours: std::collections::BTreeSet<_> =
+        records.iter().map(|record| &record.downstream_remote).collect();
+    assert_eq!(ours.len(), 1);
+    daemon.stop();
+}
+
+#[test]
+fn faults_are_injected_where_they_match() {
+    let world = World::new(&[]);
+    let _server = world.named("one", WORLD_V4[0], 8081);
+    let daemon = world.daemon().resource(ROUTES).start();
+    let aborted = world.get("http://faults.example/abort", &[]);
+    assert_eq!(aborted.told(), (418, "fault filter abort"));
+    assert_eq!(last(&daemon, 1).flags, "FI");
+    let delayed = world.get("http://faults.example/delay", &[]);
+    assert_eq!(delayed.told(), (200, "one faults.example /delay"));
+    assert!((1.0..3.0).contains(&delayed.seconds), "{delayed:?}");
+    assert_eq!(last(&daemon, 2).flags, "DI");
+    let plain = world.get("http://faults.example/never", &[]);
+    assert_eq!(plain.told(), (200, "one faults.example /never"));
+    assert_eq!(last(&daemon, 3).flags, "-");
+    daemon.stop();
+}
+
+#[test]
+fn a_mirror_gets_a_copy_that_nobody_waits_for() {
+    let world = World::new(&[]);
+    let _server = world.named("one", WORLD_V4[0], 8081);
+    let mirror = Httpbin::start(&world.node.world, WORLD_V4[1], 8082);
+    let daemon = world.daemon().resource(ROUTES).start();
+    let body = ["--request", "POST", "--data", "the body"];
+    let answer = world.get("http://mirrored.example/delay/1?x=y", &body);
+    assert_eq!(answer.told(), (200, "one mirrored.example /delay/1?x=y"));
+    assert!(answer.seconds < 1.0, "{answer:?}");
+    until("the mirror's answer", || (mirror.answered("POST /delay/1?x=y") == 1).then_some(()));
+    let record = last(&daemon, 1);
+    assert_eq!(record.bytes_received, 8);
+    daemon.stop();
+}
+
+#[test]
+fn redirects_and_direct_answers_reach_no_server() {
+    let world = World::new(&[]);
+    let daemon = world.daemon().resource(ROUTES).start();
+    let moved = world.get("http://moved.example/old/x?y=z", &["--include"]);
+    assert_eq!(moved.status, 308);
+    assert!(moved.body.contains("location: https://new.example/x?y=z\r\n"), "{moved:?}");
+    let said = world.get("http://moved.example/said", &[]);
+    assert_eq!(said.told(), (410, "gone for good"));
+    assert_eq!(last(&daemon, 2).upstream_host, "-");
+    daemon.stop();
+}
