@@ -27,6 +27,7 @@ pub struct DaemonBuilder<'a> {
     config: String,
     resources: Vec<String>,
     environment: Vec<(String, PathBuf)>,
+    views: Vec<(PathBuf, String)>,
     folder: TempDir,
 }
 
@@ -43,6 +44,7 @@ impl<'a> DaemonBuilder<'a> {
             config,
             resources: Vec::new(),
             environment: Vec::new(),
+            views: Vec::new(),
             folder,
         }
     }
@@ -95,6 +97,13 @@ impl<'a> DaemonBuilder<'a> {
         self
     }
 
+    /// Lets it see `path` in the place of `at`, as [`Spawn::sees`] does.
+    #[must_use]
+    pub fn sees(mut self, path: &Path, at: &str) -> Self {
+        self.views.push((path.to_owned(), at.to_owned()));
+        self
+    }
+
     /// A folder that lives as long as the daemon, for sockets and files of the test.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -131,6 +140,9 @@ impl<'a> DaemonBuilder<'a> {
         spawn = spawn.arg("--admin").arg(&admin);
         for path in &self.attach {
             spawn = spawn.arg("--cgroup").arg(path);
+        }
+        for (path, at) in &self.views {
+            spawn = spawn.sees(path, at);
         }
         if let Some(cgroup) = self.inside {
             spawn = spawn.cgroup(cgroup);

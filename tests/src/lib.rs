@@ -35,5 +35,7 @@ pub use node::{NODE_V4, NODE_V6, Node, WORLD_V4, WORLD_V6};
 pub use pki::{Authority, Issued};
 pub use process::{Finished, Running, Spawn};
 pub use python::PYTHON;
-pub use server::{Behaviour, HttpServer, Httpbin, Nginx, Servers, TlsServer};
+pub use server::{
+    Behaviour, Bind, Dnsmasq, HttpServer, Httpbin, Nginx, Servers, TlsServer, Unbound,
+};
 pub use wait::{WAIT, until};

@@ -1,6 +1,8 @@
 //! The place a test happens in: a node with applications, and a world with servers.
 
-use std::ffi::OsStr;
+use std::{ffi::OsStr, fs, path::PathBuf};
+
+use tempfile::TempDir;
 
 use crate::{cgroup::Cgroup, daemon::DaemonBuilder, netns::Netns, process::Spawn};
 
@@ -29,7 +31,12 @@ pub struct Node {
     pub netns: Netns,
     /// Where servers live.
     pub world: Netns,
+    /// Files that applications and the daemon see in the place of the machine's.
+    files: Option<TempDir>,
 }
+
+/// The file that says whom programs ask about names.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 impl Node {
     /// Makes one; needs root.
@@ -42,12 +49,32 @@ impl Node {
         netns.link("up0", &refs(&here), &world, "down0", &refs(&there));
         let cgroup = Cgroup::new();
         let (apps, agent) = (cgroup.child("apps"), cgroup.child("agent"));
-        Self { apps, agent, cgroup, netns, world }
+        Self { apps, agent, cgroup, netns, world, files: None }
+    }
+
+    /// One whose applications and daemon have this `/etc/resolv.conf` instead of the machine's.
+    pub fn with_resolv_conf(text: &str) -> Self {
+        let folder = TempDir::with_prefix("egressd-node-").expect("a temporary folder");
+        fs::write(folder.path().join("resolv.conf"), text).expect("a new file");
+        Self { files: Some(folder), ..Self::new() }
+    }
+
+    /// Where the `/etc/resolv.conf` of [`Node::with_resolv_conf`] really is.
+    pub fn resolv_conf(&self) -> Option<PathBuf> {
+        self.files.as_ref().map(|folder| folder.path().join("resolv.conf"))
+    }
+
+    /// Lets a program see this node's files.
+    fn seeing<'a>(&self, spawn: Spawn<'a>) -> Spawn<'a> {
+        match self.resolv_conf() {
+            Some(path) => spawn.sees(&path, RESOLV_CONF),
+            None => spawn,
+        }
     }
 
     /// A program among the applications.
     pub fn app<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Spawn<'_> {
-        Spawn::new(words).netns(&self.netns).cgroup(&self.apps)
+        self.seeing(Spawn::new(words).netns(&self.netns).cgroup(&self.apps))
     }
 
     /// A Python program among the applications, with arguments to be added.
@@ -62,7 +89,11 @@ impl Node {
 
     /// A daemon on this node, attached to [`Node::cgroup`].
     pub fn daemon(&self) -> DaemonBuilder<'_> {
-        DaemonBuilder::new(&self.netns).inside(&self.agent).attach(&self.cgroup)
+        let builder = DaemonBuilder::new(&self.netns).inside(&self.agent).attach(&self.cgroup);
+        match self.resolv_conf() {
+            Some(path) => builder.sees(&path, RESOLV_CONF),
+            None => builder,
+        }
     }
 
     /// A program in the world.

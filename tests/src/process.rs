@@ -4,7 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     io::{BufRead as _, BufReader, Read, Write as _},
     os::unix::process::ExitStatusExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -25,12 +25,17 @@ use crate::{
 /// Enters the cgroup named first, then becomes the program: it is inside before its first socket.
 const ENTER: &str = "echo 0 > \"$0/cgroup.procs\" && exec \"$@\"";
 
+/// Puts the file named first in the place of the second for this program, then becomes the program.
+const MOUNT: &str = "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
+
 /// A program about to be started.
 #[derive(Debug)]
 pub struct Spawn<'a> {
     words: Vec<OsString>,
     netns: Option<&'a Netns>,
     cgroup: Option<PathBuf>,
+    /// What it sees in the place of what: a file or folder each.
+    views: Vec<(PathBuf, PathBuf)>,
     environment: Vec<(OsString, OsString)>,
     input: Vec<u8>,
 }
@@ -39,7 +44,8 @@ impl<'a> Spawn<'a> {
     /// A program and its arguments.
     pub fn new<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Self {
         let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        Self { words, netns: None, cgroup: None, environment: Vec::new(), input: Vec::new() }
+        let (views, environment, input) = (Vec::new(), Vec::new(), Vec::new());
+        Self { words, netns: None, cgroup: None, views, environment, input }
     }
 
     /// Starts it inside this namespace.
@@ -52,6 +58,14 @@ impl<'a> Spawn<'a> {
     #[must_use]
     pub fn cgroup(self, cgroup: &Cgroup) -> Self {
         Self { cgroup: Some(cgroup.path().to_owned()), ..self }
+    }
+
+    /// Lets it see `path` in the place of `at`, which must be there: files such as
+    /// `/etc/resolv.conf`, whose place is fixed. Others go on seeing what they saw.
+    #[must_use]
+    pub fn sees(mut self, path: &Path, at: &str) -> Self {
+        self.views.push((path.to_owned(), at.into()));
+        self
     }
 
     /// Adds an argument.
@@ -77,18 +91,21 @@ impl<'a> Spawn<'a> {
     /// Starts it.
     #[track_caller]
     pub fn start(self) -> Running {
-        let mut command = match &self.cgroup {
-            Some(path) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(ENTER).arg(path).args(&self.words);
-                shell
-            }
-            None => {
-                let mut command = Command::new(&self.words[0]);
-                command.args(&self.words[1..]);
-                command
-            }
-        };
+        let mut words = self.words.clone();
+        for (path, at) in self.views.iter().rev() {
+            let before = ["/bin/sh".as_ref(), "-c".as_ref(), MOUNT.as_ref(), path.as_os_str()];
+            words.splice(0..0, before.into_iter().chain([at.as_os_str()]).map(OsStr::to_owned));
+        }
+        if !self.views.is_empty() {
+            let alone = ["unshare", "--mount", "--propagation", "private"];
+            words.splice(0..0, alone.map(OsString::from));
+        }
+        if let Some(path) = &self.cgroup {
+            let before = ["/bin/sh".as_ref(), "-c".as_ref(), ENTER.as_ref(), path.as_os_str()];
+            words.splice(0..0, before.into_iter().map(OsStr::to_owned));
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.envs(self.environment).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() });
         let mut spawn = || command.spawn();

@@ -102,6 +102,15 @@ impl Server {
         }
     }
 
+    /// Finds out at once, and not only when it is due, whether upstreams on this node lead back here:
+    /// from now on queries are captured that were not.
+    pub fn probe(&self) {
+        // The thread that probes.
+        if let Some(worker) = self.workers.first() {
+            worker.probe();
+        }
+    }
+
     /// Serves these sockets until [`Server::close`].
     ///
     /// # Errors

@@ -218,6 +218,7 @@ async fn decide(
     }
     let plan = router.plan(destination, &sniffed);
     record.cluster = plan.cluster;
+    record.authority = plan.host.as_deref().map(Into::into);
     if let Sniffed::Tls(hello) = sniffed {
         record.server_name = hello.server_name;
     }

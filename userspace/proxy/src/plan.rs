@@ -48,6 +48,8 @@ pub(crate) struct Requests {
 pub(crate) struct Plan {
     /// The cluster, also one that does not exist.
     pub(crate) cluster: Option<Arc<str>>,
+    /// The host that stands behind an address which leads nowhere by itself.
+    pub(crate) host: Option<Arc<str>>,
     /// Where it goes, or why it goes nowhere.
     pub(crate) verdict: Result<Forward, Outcome>,
 }
@@ -172,11 +174,17 @@ impl Generation {
         if cluster.is_black_hole() {
             return Plan::refused(Arc::clone(&cluster.name), Outcome::NoHealthyUpstream);
         }
+        let mut host = None;
         let target = match cluster.discovery {
             Discovery::Static | Discovery::StrictDns(_) | Discovery::LogicalDns(_) => {
                 Ok(Target::Endpoints)
             }
-            Discovery::OriginalDst { port } => original(destination, &decision.original, port),
+            Discovery::OriginalDst { port } => {
+                if let tables::Original::Resolve(name) = &decision.original {
+                    host = Some(Arc::clone(name));
+                }
+                original(destination, &decision.original, port)
+            }
             Discovery::DynamicForwardProxy { port, families } => {
                 named(port).map_or(Err(Outcome::NoRoute), |(name, port)| {
                     Ok(match name.parse::<IpAddr>() {
@@ -195,17 +203,17 @@ impl Generation {
                 (cluster.spec.idle_timeout, cluster.spec.max_duration);
             Ok(Forward { cluster, target, idle_timeout, max_duration })
         });
-        Plan { cluster: Some(Arc::clone(&cluster.name)), verdict }
+        Plan { cluster: Some(Arc::clone(&cluster.name)), host, verdict }
     }
 }
 
 impl Plan {
     fn refused(cluster: Arc<str>, outcome: Outcome) -> Self {
-        Self { cluster: Some(cluster), verdict: Err(outcome) }
+        Self { cluster: Some(cluster), host: None, verdict: Err(outcome) }
     }
 
     fn nowhere(outcome: Outcome) -> Self {
-        Self { cluster: None, verdict: Err(outcome) }
+        Self { cluster: None, host: None, verdict: Err(outcome) }
     }
 }
 

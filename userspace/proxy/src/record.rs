@@ -43,7 +43,8 @@ pub struct FlowRecord {
     pub original: Original,
     /// The application's end; unknown for a connection that was denied in connect().
     pub client: Option<ClientAddr>,
-    /// Host of the HTTP request that decided the route.
+    /// Host of the HTTP request that decided the route; without one, the host whose allocated address
+    /// was dialled on a port that it does not declare.
     pub authority: Option<Box<str>>,
     /// SNI of the ClientHello.
     pub server_name: Option<Box<str>>,

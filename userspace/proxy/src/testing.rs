@@ -168,7 +168,7 @@ impl Router for OneCluster {
                 max_duration: spec.max_duration,
             }),
         };
-        Plan { cluster: Some(Arc::clone(&spec.name)), verdict }
+        Plan { cluster: Some(Arc::clone(&spec.name)), host: None, verdict }
     }
 }
 

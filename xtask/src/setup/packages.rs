@@ -7,19 +7,26 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cmd, setup::bring};
 
 /// Package and what it is for.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 20] = [
+    ("bind9", "an authoritative DNS server"),
+    ("bind9-dnsutils", "dig and nsupdate"),
     ("busybox-static", "userland of the kernels' guest"),
     ("curl", "the client that everybody has"),
+    ("default-jdk-headless", "java, whose resolver is its own"),
+    ("dnsmasq-base", "the DNS stub of many a node"),
     ("g++", "compiles libFuzzer"),
     ("gcc", "the linker of host programs"),
     ("iproute2", "namespaces, addresses, links"),
+    ("musl-tools", "programs with musl's resolver"),
     ("nginx", "an HTTP server as people run it"),
     ("nghttp2-client", "h2load, which speaks HTTP/2"),
+    ("nodejs", "node, which resolves in two ways"),
     ("openssl", "s_client, s_server, certificates"),
     ("python3", "clients of unusual socket calls"),
     ("python3-venv", "an environment for what PyPI has"),
     ("qemu-system-x86", "boots the other kernels"),
-    ("util-linux", "nsenter"),
+    ("unbound", "a DNS server as people run it"),
+    ("util-linux", "nsenter, unshare"),
     ("wrk", "HTTP as fast as it goes"),
 ];
 

@@ -44,6 +44,23 @@
 //!
 //! *Consequences.* A second daemon in the same network namespace needs one key changed, not two.
 //!
+//! # systemd-resolved's queries to the servers of a link are left alone (2026-11)
+//!
+//! *Context.* systemd-resolved sets IP_UNICAST_IF and SO_BINDTOIFINDEX on the socket that it connects
+//! to a server which belongs to a link, by DHCP or `resolvectl dns LINK`, and takes the binding away
+//! after connect() (seen with systemd 252; e2e test `sockets_bound_to_a_device_ask_whom_they_mean`).
+//! Sockets for its global servers, `DNS=` in resolved.conf, are bound to nothing.
+//!
+//! *Choice.* A socket that is bound while it connects is left alone, whoever it belongs to. Taking the
+//! binding away in the kernel would capture it, and would also turn queries that a VRF or a VPN keeps
+//! to its own interface into queries from anywhere.
+//!
+//! *Consequences.* Programs that ask the stub, 127.0.0.53, are answered here: their queries are
+//! captured before they reach it. Those that speak to systemd-resolved in another way (`resolve` in
+//! nsswitch.conf, D-Bus, `resolvectl query`) learn the address of a service only where its servers are
+//! global. On a node with servers of links, take `resolve` out of the `hosts` line of nsswitch.conf, or
+//! set `DNS=` and `Domains=~.` in resolved.conf.
+//!
 //! # Rejected files hold everything back (2026-11)
 //!
 //! *Context.* After a bad edit of one file, another file may be edited well.

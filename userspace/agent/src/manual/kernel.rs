@@ -29,4 +29,10 @@
 //! - `ss`, `/proc/net/tcp` and captures on `lo` show the spread address; getpeername() does not.
 //! - Sockets bound to a device other than `lo` are left alone; towards an allocated VIP they get
 //!   EHOSTUNREACH.
+//! - A UDP socket with IP_UNICAST_IF and no binding to a device gets no answer from a server whose
+//!   queries are captured: the kernel sends what is turned to loopback by that interface, and a
+//!   program cannot see the option. systemd-resolved, which uses it, binds the socket as well.
+//! - A service's name that is looked up through nss-resolve or D-Bus reaches us by what systemd-resolved
+//!   asks then, and only where its servers are global ones; see "systemd-resolved" in
+//!   [`decisions`](super::decisions).
 //! - Raw and packet sockets make no connect() and are not captured.

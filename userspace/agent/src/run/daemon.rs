@@ -82,6 +82,7 @@ pub(super) async fn run(
         Arc::new(State::new(datapath, server, dns, records, snapshot, config.capture.clone()));
     state.publish(&generation)?;
     state.datapath().attach()?;
+    state.dns.captured();
     for cgroup in state.datapath().cgroups() {
         tracing::info!(cgroup = %cgroup.display(), "capturing");
     }

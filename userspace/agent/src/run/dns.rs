@@ -150,6 +150,13 @@ impl Dns {
         }
     }
 
+    /// Queries are captured from now on: a stub on this node may lead back here.
+    pub(super) fn captured(&self) {
+        if let Some(server) = &self.server {
+            server.probe();
+        }
+    }
+
     /// Whether queries are captured.
     pub(super) fn is_serving(&self) -> bool {
         self.server.is_some()
@@ -168,6 +175,9 @@ impl Dns {
             "requests": metrics.requests.get(),
             "upstream_requests": metrics.upstream_requests.get(),
             "upstream_failures": metrics.upstream_failures.get(),
+            "upstream_refused": metrics.upstream_refused.get(),
+            "upstream_loops": metrics.upstream_loops.get(),
+            "malformed": metrics.malformed.get(),
             "resolutions": metrics.resolutions.get(),
             "resolution_failures": metrics.resolution_failures.get(),
             "stale_answers": metrics.stale_answers.get(),

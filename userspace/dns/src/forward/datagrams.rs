@@ -127,6 +127,11 @@ impl Datagrams {
         }
     }
 
+    /// What the last probes have shown may not hold any more: the next ones are due at once.
+    pub(crate) fn forget_probes(&mut self) {
+        self.last_probe = None;
+    }
+
     /// Whether a token of epoll is one of ours.
     pub(crate) fn owns(token: u64) -> bool {
         Pool::owns(token)

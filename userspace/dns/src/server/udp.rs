@@ -42,6 +42,7 @@ pub(crate) struct Worker {
 enum Command {
     Listen(ListenersId, Vec<UdpSocket>),
     Close(ListenersId),
+    Probe,
     Stop,
 }
 
@@ -79,6 +80,10 @@ impl Worker {
 
     pub(crate) fn close(&self, id: ListenersId) {
         self.command(Command::Close(id));
+    }
+
+    pub(crate) fn probe(&self) {
+        self.command(Command::Probe);
     }
 
     pub(crate) fn stop(&mut self) {
@@ -189,6 +194,7 @@ impl Run {
                         }
                     }
                 }
+                Command::Probe => self.forward.forget_probes(),
                 Command::Stop => return true,
             }
         }
