@@ -4,8 +4,8 @@ use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use egressd_abi::{
     Class, Config, Counter, Deny, EVENT_DENIED, EVENT_NEW_NETNS, Endpoint, Errno, Facts, Leave,
-    Matched, Original, REASON_NO_PATH, REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION, SocketState,
-    Verdict, classify, decide, needs_listener,
+    Matched, NO_SERVICE, Original, REASON_NO_PATH, REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION,
+    SocketState, Verdict, classify, decide, needs_listener,
 };
 
 use crate::{
@@ -38,7 +38,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     }
     let snapshot = Snapshot::current();
     if dns::captures(ctx, sk, &to, config, dns::Transport::Tcp) {
-        let original = who(ctx, &to, &snapshot, 0);
+        let original = who(ctx, &to, &snapshot, NO_SERVICE);
         let target = dns::tcp_target(config, &to);
         return proxy(ctx, sk, original, &target, SocketState::NO_HANDOFF, family);
     }
@@ -139,7 +139,7 @@ fn deny(
     };
     report::count(counter);
     debug!(ctx, "connect denied, reason {}, port {}", reason, to.port());
-    let original = who(ctx, to, snapshot, 0);
+    let original = who(ctx, to, snapshot, snapshot.service_at(to));
     report::send(EVENT_DENIED, reason, errno.number(), &original);
     fail(errno)
 }

@@ -5,7 +5,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use egressd_abi::{
-    COUNTERS, Config, DnsSocket, Event, Generation, Original, Row, RowKey, SocketState, Tuple,
+    COUNTERS, Config, DnsSocket, Event, Generation, Host, HostAddress, LONG_NAME, Original, Row,
+    RowKey, SHORT_NAME, SocketState, Tuple,
 };
 
 /// BPF_F_NO_PREALLOC: memory only for the rows there are.
@@ -51,6 +52,27 @@ pub(crate) static EXCLUDE_0: LpmTrie<RowKey, u32, 4096> = LpmTrie::new();
 /// The same of generation 1.
 #[btf_map]
 pub(crate) static EXCLUDE_1: LpmTrie<RowKey, u32, 4096> = LpmTrie::new();
+
+/// Hosts of generation 0 by name: what stands for them. Read by the daemon alone.
+#[btf_map]
+pub(crate) static HOSTS_0: HashMap<[u8; SHORT_NAME], Host, 65536, NO_PREALLOC> = HashMap::new();
+/// The same of generation 1.
+#[btf_map]
+pub(crate) static HOSTS_1: HashMap<[u8; SHORT_NAME], Host, 65536, NO_PREALLOC> = HashMap::new();
+
+/// Hosts of generation 0 whose names are longer.
+#[btf_map]
+pub(crate) static HOSTS_LONG_0: HashMap<[u8; LONG_NAME], Host, 4096, NO_PREALLOC> = HashMap::new();
+/// The same of generation 1.
+#[btf_map]
+pub(crate) static HOSTS_LONG_1: HashMap<[u8; LONG_NAME], Host, 4096, NO_PREALLOC> = HashMap::new();
+
+/// The reverse of generation 0: single addresses, with port 0, and whom they stand for.
+#[btf_map]
+pub(crate) static HOST_ADDRS_0: HashMap<RowKey, HostAddress, 65536, NO_PREALLOC> = HashMap::new();
+/// The same of generation 1.
+#[btf_map]
+pub(crate) static HOST_ADDRS_1: HashMap<RowKey, HostAddress, 65536, NO_PREALLOC> = HashMap::new();
 
 /// An address of a network namespace, and its cookie.
 #[derive(Clone, Copy)]

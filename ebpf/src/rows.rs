@@ -4,11 +4,11 @@
 #![expect(unsafe_code, reason = "map values may be replaced while they are read")]
 
 use aya_ebpf::btf_maps::{HashMap, lpm_trie::Key};
-use egressd_abi::{Generation, Matched, Row, RowKey};
+use egressd_abi::{Generation, Matched, NO_SERVICE, Row, RowKey};
 
 use crate::maps::{
-    ACTIVE, EXACT_0, EXACT_1, EXCLUDE_0, EXCLUDE_1, GENERATIONS, OWN, OwnAddress, PORT_0, PORT_1,
-    PREFIX_0, PREFIX_1,
+    ACTIVE, EXACT_0, EXACT_1, EXCLUDE_0, EXCLUDE_1, GENERATIONS, HOST_ADDRS_0, HOST_ADDRS_1, OWN,
+    OwnAddress, PORT_0, PORT_1, PREFIX_0, PREFIX_1,
 };
 
 /// All bits of a key count: the longest match wins.
@@ -64,6 +64,17 @@ impl Snapshot {
         let table = self.pick(&EXCLUDE_0, &EXCLUDE_1);
         table.get(&Key::new(ALL_BITS, *to)).is_some()
             || table.get(&Key::new(ALL_BITS, to.without_port())).is_some()
+    }
+
+    /// The service that a destination's address stands for, whatever the port; [`NO_SERVICE`] if
+    /// there is none or several.
+    #[inline(always)]
+    pub(crate) fn service_at(&self, to: &RowKey) -> u32 {
+        // SAFETY: the value is copied at once; see `get`.
+        match unsafe { self.pick(&HOST_ADDRS_0, &HOST_ADDRS_1).get(&to.without_port()) } {
+            Some(address) => address.only(),
+            None => NO_SERVICE,
+        }
     }
 
     #[inline(always)]

@@ -7,6 +7,7 @@
 mod clients;
 mod families;
 mod http;
+mod hosts;
 mod lifecycle;
 mod names;
 mod policy;

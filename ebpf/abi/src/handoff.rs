@@ -5,7 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::addr::Endpoint;
+use crate::{addr::Endpoint, host::NO_SERVICE};
 
 /// What the application dialled, and who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -13,7 +13,8 @@ use crate::addr::Endpoint;
 pub struct Original {
     /// The address and port given to connect().
     pub destination: Endpoint,
-    /// Index of the service whose row matched, in the tables of [`Original::generation`].
+    /// Index of the service that was dialled, in the tables of [`Original::generation`]: that of the
+    /// row that matched, or where connect() was denied, of the address; else [`NO_SERVICE`].
     pub service: u32,
     /// The generation whose rows were read.
     pub generation: u32,
@@ -38,7 +39,7 @@ impl Original {
     pub const fn new(destination: Endpoint) -> Self {
         Self {
             destination,
-            service: 0,
+            service: NO_SERVICE,
             generation: 0,
             pid: 0,
             cgroup: 0,

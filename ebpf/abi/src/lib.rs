@@ -19,6 +19,7 @@ mod decide;
 mod dns;
 mod event;
 mod handoff;
+mod host;
 mod row;
 
 pub use addr::{Addr, Endpoint, FAMILY_V4, FAMILY_V6};
@@ -35,4 +36,5 @@ pub use event::{
     REASON_UNKNOWN_DESTINATION,
 };
 pub use handoff::{Original, SocketState, Tuple};
+pub use host::{Host, HostAddress, LONG_NAME, NO_SERVICE, SHORT_NAME, name_key, name_of};
 pub use row::{OnDown, Row, RowKey, RowVerdict, lpm_bits};

@@ -4,6 +4,8 @@ mod adapt;
 mod daemon;
 mod diff;
 mod dns;
+mod in_force;
+mod known_hosts;
 mod namespaces;
 mod report;
 mod state;

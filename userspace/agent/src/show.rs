@@ -5,10 +5,14 @@ mod endpoints;
 mod filter;
 mod listeners;
 mod routes;
+mod running;
 mod table;
 mod vips;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -32,8 +36,9 @@ Examples:
   egressd config clusters --fqdn api.example.com
   egressd config endpoints --port 443 --output json
   egressd config routes --name 80
+  egressd config vips --admin
 
-Exit status: 0 printed, 1 the configuration is rejected, 2 wrong usage.")]
+Exit status: 0 printed, 1 the configuration is rejected, 2 wrong usage, 3 no daemon answers.")]
 pub(crate) struct Args {
     /// What is shown.
     #[arg(value_enum)]
@@ -42,6 +47,13 @@ pub(crate) struct Args {
     offline: offline::Args,
     #[command(flatten)]
     filter: Filter,
+    /// Show the hosts and addresses that a running daemon has put into the kernel, for `vips`. Asks
+    /// at its administration socket, and compiles nothing.
+    #[arg(
+        long, value_name = "PATH", num_args = 0..=1, conflicts_with = "configuration",
+        default_missing_value = "/run/egressd/admin.sock"
+    )]
+    admin: Option<PathBuf>,
     /// How it is printed: as columns for people; or as JSON, one array.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -66,6 +78,14 @@ enum Part {
 
 /// Shows a part.
 pub(crate) fn show(args: &Args) -> Exit {
+    if let Some(socket) = &args.admin {
+        return match args.part {
+            Part::Vips => running::vips(socket, &args.filter, args.output),
+            Part::Listeners | Part::Clusters | Part::Endpoints | Part::Routes | Part::Dump => {
+                only_vips()
+            }
+        };
+    }
     let compiled = match args.offline.request().compile() {
         Ok(compiled) => compiled,
         Err(error) => return offline::complain(&error),
@@ -74,6 +94,12 @@ pub(crate) fn show(args: &Args) -> Exit {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Impossible,
         Ok(()) | Err(_) => Exit::Fine,
     }
+}
+
+#[expect(clippy::print_stderr, reason = "this is how a command complains")]
+fn only_vips() -> Exit {
+    eprintln!("egressd: a running daemon shows its `vips` only; leave --admin out for the others");
+    Exit::Usage
 }
 
 fn print(args: &Args, compiled: &Compiled) -> io::Result<()> {

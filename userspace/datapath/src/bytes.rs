@@ -12,6 +12,8 @@ pub(crate) type OriginalBytes = [u8; 64];
 pub(crate) type ConfigBytes = [u8; 32];
 pub(crate) type GenerationBytes = [u8; 8];
 pub(crate) type OwnAddressBytes = [u8; 32];
+pub(crate) type HostBytes = [u8; 24];
+pub(crate) type HostAddressBytes = [u8; 8];
 
 pub(crate) fn row(row: egressd_abi::Row) -> RowBytes {
     transmute!(row)
@@ -27,6 +29,26 @@ pub(crate) fn config(config: egressd_abi::Config) -> ConfigBytes {
 
 pub(crate) fn generation(generation: egressd_abi::Generation) -> GenerationBytes {
     transmute!(generation)
+}
+
+pub(crate) fn read_key(bytes: KeyBytes) -> egressd_abi::RowKey {
+    transmute!(bytes)
+}
+
+pub(crate) fn host(host: egressd_abi::Host) -> HostBytes {
+    transmute!(host)
+}
+
+pub(crate) fn read_host(bytes: HostBytes) -> egressd_abi::Host {
+    transmute!(bytes)
+}
+
+pub(crate) fn host_address(address: egressd_abi::HostAddress) -> HostAddressBytes {
+    transmute!(address)
+}
+
+pub(crate) fn read_host_address(bytes: HostAddressBytes) -> egressd_abi::HostAddress {
+    transmute!(bytes)
 }
 
 pub(crate) fn original(bytes: OriginalBytes) -> egressd_abi::Original {

@@ -23,6 +23,7 @@ use crate::{
     dns::{DnsServers, DnsSockets, Heartbeat},
     error::Error,
     events::{Forward, Notice, Sources, Watch},
+    hosts::KnownHosts,
     links::Links,
     listeners::{Listeners, MARK},
     load,
@@ -244,6 +245,12 @@ impl Datapath {
     /// Makes the rows prepared last the ones in force.
     pub fn flip(&mut self) -> Result<(), Error> {
         self.generations.flip()
+    }
+
+    /// Reads the hosts and addresses of the generation in force out of the kernel. Two system calls
+    /// for each.
+    pub fn hosts(&self) -> Result<KnownHosts, Error> {
+        self.generations.hosts()
     }
 
     /// Starts capturing.

@@ -17,8 +17,8 @@ pub struct Originals {
 pub struct Socket {
     /// The address and port given to connect().
     pub destination: SocketAddr,
-    /// Index of the service whose row matched, in the tables of `generation`.
-    pub service: u32,
+    /// Index of the service that was dialled, in the tables of `generation`, where that is known.
+    pub service: Option<u32>,
     /// The generation whose rows were read.
     pub generation: u32,
     /// The process that called connect().
@@ -59,7 +59,7 @@ impl From<egressd_abi::Original> for Socket {
     fn from(original: egressd_abi::Original) -> Self {
         Self {
             destination: original.destination.socket_addr(),
-            service: original.service,
+            service: Some(original.service).filter(|id| *id != egressd_abi::NO_SERVICE),
             generation: original.generation,
             pid: original.pid,
             uid: original.uid,

@@ -18,6 +18,8 @@ use egressd_abi::{Generation, Row, RowKey, lpm_bits};
 use crate::{
     bytes::{self, GenerationBytes, KeyBytes, RowBytes},
     error::Error,
+    hosts::{HostMaps, HostTable, KnownHosts},
+    sync::{Change, sync},
 };
 
 /// The rows of one generation.
@@ -33,6 +35,8 @@ pub struct KernelTable {
     pub excludes: BTreeSet<(u8, RowKey)>,
     /// The policy is REGISTRY_ONLY.
     pub deny_unknown: bool,
+    /// Hosts and their addresses.
+    pub hosts: HostTable,
 }
 
 impl KernelTable {
@@ -54,6 +58,7 @@ pub(crate) struct Generations {
     active: Array<MapData, u32>,
     heads: Array<MapData, GenerationBytes>,
     slots: [Slot; 2],
+    numbers: [u32; 2],
     current: usize,
 }
 
@@ -63,6 +68,7 @@ impl Generations {
             active: take(bpf, "ACTIVE")?,
             heads: take(bpf, "GENERATIONS")?,
             slots: [Slot::take(bpf, 0)?, Slot::take(bpf, 1)?],
+            numbers: [0; 2],
             current: 0,
         })
     }
@@ -80,7 +86,11 @@ impl Generations {
         );
         self.heads
             .set(index(spare), bytes::generation(head), 0)
-            .map_err(Error::bpf("writing the head of a generation"))
+            .map_err(Error::bpf("writing the head of a generation"))?;
+        if let Some(held) = self.numbers.get_mut(spare) {
+            *held = number;
+        }
+        Ok(())
     }
 
     /// Puts what was prepared in force: one word.
@@ -89,6 +99,14 @@ impl Generations {
         self.active.set(0, index(spare), 0).map_err(Error::bpf("flipping the generation"))?;
         self.current = spare;
         Ok(())
+    }
+
+    /// Reads the hosts of the generation in force.
+    pub(crate) fn hosts(&self) -> Result<KnownHosts, Error> {
+        match (self.slots.get(self.current), self.numbers.get(self.current)) {
+            (Some(slot), Some(number)) => slot.hosts.read(*number),
+            (Some(_) | None, _) => Ok(KnownHosts::default()),
+        }
     }
 }
 
@@ -103,6 +121,7 @@ struct Slot {
     prefixes: LpmTrie<MapData, KeyBytes, RowBytes>,
     ports: HashMap<MapData, [u8; 2], RowBytes>,
     excludes: LpmTrie<MapData, KeyBytes, u32>,
+    hosts: HostMaps,
     held: KernelTable,
 }
 
@@ -113,13 +132,15 @@ impl Slot {
             prefixes: take(bpf, &format!("PREFIX_{index}"))?,
             ports: take(bpf, &format!("PORT_{index}"))?,
             excludes: take(bpf, &format!("EXCLUDE_{index}"))?,
+            hosts: HostMaps::take(bpf, index)?,
             held: KernelTable::default(),
         })
     }
 
     fn fill(&mut self, wanted: &KernelTable) -> Result<(), Error> {
         check_sizes(wanted)?;
-        let Self { exact, prefixes, ports, excludes, held } = self;
+        wanted.hosts.check_sizes()?;
+        let Self { exact, prefixes, ports, excludes, hosts, held } = self;
         sync(&mut held.exact, &wanted.exact, |change| match change {
             Change::Put(key, row) => exact.insert(bytes::key(*key), bytes::row(*row), 0),
             Change::Remove(key) => exact.remove(&bytes::key(*key)),
@@ -144,35 +165,8 @@ impl Slot {
         held.excludes = was.into_keys().collect();
         result.map_err(Error::bpf("writing excluded networks"))?;
         held.deny_unknown = wanted.deny_unknown;
-        Ok(())
+        hosts.fill(&wanted.hosts)
     }
-}
-
-/// One step from what a map holds to what it should hold.
-enum Change<'a, K, V> {
-    Put(&'a K, &'a V),
-    Remove(&'a K),
-}
-
-/// Makes `held`, and through `apply` the map it mirrors, equal to `wanted`. What was done before an
-/// error stays recorded, so that the next attempt goes on from there.
-fn sync<K: Ord + Clone, V: PartialEq + Clone>(
-    held: &mut BTreeMap<K, V>,
-    wanted: &BTreeMap<K, V>,
-    mut apply: impl FnMut(Change<'_, K, V>) -> Result<(), MapError>,
-) -> Result<(), MapError> {
-    let gone: Vec<K> = held.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
-    for key in gone {
-        apply(Change::Remove(&key))?;
-        held.remove(&key);
-    }
-    for (key, value) in wanted {
-        if held.get(key) != Some(value) {
-            apply(Change::Put(key, value))?;
-            held.insert(key.clone(), value.clone());
-        }
-    }
-    Ok(())
 }
 
 /// The limits of the tables, as the eBPF maps are declared.
@@ -224,35 +218,6 @@ fn membarrier() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sync_does_only_what_is_needed() {
-        let mut held = BTreeMap::from([(1, 'a'), (2, 'b'), (3, 'c')]);
-        let wanted = BTreeMap::from([(2, 'b'), (3, 'x'), (4, 'd')]);
-        let mut done = Vec::new();
-        sync(&mut held, &wanted, |change| {
-            done.push(match change {
-                Change::Put(key, value) => format!("+{key}{value}"),
-                Change::Remove(key) => format!("-{key}"),
-            });
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(done, ["-1", "+3x", "+4d"]);
-        assert_eq!(held, wanted);
-    }
-
-    #[test]
-    fn an_error_leaves_a_true_record() {
-        let mut held = BTreeMap::new();
-        let wanted = BTreeMap::from([(1, 'a'), (2, 'b')]);
-        let result = sync(&mut held, &wanted, |change| match change {
-            Change::Put(2, _) => Err(MapError::ElementNotFound),
-            Change::Put(..) | Change::Remove(_) => Ok(()),
-        });
-        assert!(result.is_err());
-        assert_eq!(held, BTreeMap::from([(1, 'a')]));
-    }
 
     #[test]
     fn oversize_is_named() {

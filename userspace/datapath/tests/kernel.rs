@@ -6,14 +6,17 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     process::Command,
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
 };
 
 use egressd_abi::{Row, RowKey, RowVerdict};
 use egressd_datapath::{
-    Datapath, DnsServers, DnsSettings, DnsSockets, KernelTable, Listeners, Settings, cgroup2_root,
+    Datapath, Denied, DnsServers, DnsSettings, DnsSockets, Host, HostTable, KernelTable, Listeners,
+    Notice, Settings, cgroup2_root,
 };
 use nix::sched::{CloneFlags, unshare};
 
@@ -91,6 +94,28 @@ try: s.sendto(b'no', ('192.0.2.54', 53))
 except OSError as e: print(('192.0.2.54', 53), e)
 END";
 
+/// The hosts of a generation: one with a name of each length, an address of its own, and one that
+/// both share.
+fn hosts(first: u32) -> HostTable {
+    let long = format!("{}.test", "long".repeat(50));
+    let (own, shared) = ([192, 0, 3, 77], IpAddr::from([192, 0, 3, 78]));
+    let host = |name: &str, service| (name.into(), Host::new(Some(own.into()), None, service));
+    HostTable::new(
+        [host("short.test", first), host(&long, first + 1)],
+        [(own.into(), first), (shared, first), (shared, first + 1)],
+    )
+}
+
+/// The next denied connect(): where to, and the service and generation that it names.
+fn denied(notices: &Receiver<Notice>) -> (String, Option<u32>, u32) {
+    loop {
+        let notice = notices.recv_timeout(Duration::from_secs(10)).unwrap();
+        if let Notice::Denied { socket, why: Denied::UnknownDestination, .. } = notice {
+            return (socket.destination.to_string(), socket.service, socket.generation);
+        }
+    }
+}
+
 #[test]
 fn a_connect_is_turned_and_handed_over() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -120,8 +145,11 @@ fn a_connect_is_turned_and_handed_over() {
     let network: SocketAddr = "192.0.2.0:0".parse().unwrap();
     let prefixes = BTreeMap::from([((24, RowKey::from(network)), row)]);
     let table = KernelTable { exact, prefixes, deny_unknown: true, ..KernelTable::default() };
+    let table = KernelTable { hosts: hosts(10), ..table };
     datapath.prepare(1, &table).unwrap();
     datapath.flip().unwrap();
+    let (sender, notices) = channel();
+    let _watch = datapath.watch(move |notice| sender.send(notice).unwrap()).unwrap();
     let dns = DnsSockets::bind(15053).unwrap();
     assert_eq!((dns.udp.len(), dns.tcp.len()), (32, 2));
     datapath.tag_dns(&dns).unwrap();
@@ -150,6 +178,27 @@ fn a_connect_is_turned_and_handed_over() {
     assert_eq!(counters["denied"], 1);
     assert_eq!(counters["direct_dial"], 1);
 
+    // Whom an address stands for, by its reverse; one that is shared names nobody.
+    assert_eq!(denied(&notices), ("192.0.3.77:4444".to_owned(), Some(10), 1));
+    let known = datapath.hosts().unwrap();
+    let long = format!("{}.test", "long".repeat(50));
+    let names: Vec<_> = known.names.iter().map(|(name, host)| (&**name, host.service())).collect();
+    assert_eq!((known.generation, &*names), (1, &[(&*long, 11), ("short.test", 10)][..]));
+    let shown = |(ip, address): &(IpAddr, egressd_abi::HostAddress)| {
+        format!("{ip} {} {}", address.first(), address.services())
+    };
+    let addresses: Vec<_> = known.addresses.iter().map(shown).collect();
+    assert_eq!(addresses, ["192.0.3.77 10 1", "192.0.3.78 10 2"]);
+    let next = KernelTable { hosts: hosts(20), ..table };
+    datapath.prepare(2, &next).unwrap();
+    assert_eq!(datapath.hosts().unwrap(), known, "until the flip, nothing changes");
+    datapath.flip().unwrap();
+    assert_eq!(datapath.hosts().unwrap().names[1].1.service(), 20);
+    cgroup.run(&client("('192.0.3.77', 4444)"));
+    assert_eq!(denied(&notices), ("192.0.3.77:4444".to_owned(), Some(20), 2));
+    cgroup.run(&client("('192.0.3.78', 4444)"));
+    assert_eq!(denied(&notices), ("192.0.3.78:4444".to_owned(), None, 2));
+
     // Connected and unconnected sockets, one that asks two servers, and an IPv4-mapped server.
     heartbeat.beat().unwrap();
     let said = cgroup.run(DNS_CLIENT);
@@ -162,21 +211,19 @@ fn a_connect_is_turned_and_handed_over() {
         ('192.0.2.54', 53) [Errno 101] Network is unreachable\n";
     assert_eq!(said, expected);
     // Silence is as good as death: DNS is left alone.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(1100));
     let said = cgroup.run(DNS_CLIENT);
     assert!(said.contains("Network is unreachable"), "{said}");
 
-    datapath.prepare(2, &KernelTable::default()).unwrap();
+    datapath.prepare(3, &KernelTable::default()).unwrap();
     datapath.flip().unwrap();
     let unreachable = cgroup.run(&client("('240.0.0.1', 80)"));
     assert!(unreachable.contains("Network is unreachable"), "{unreachable}");
 
     // Outside the captured cgroup a spread address is an ordinary one, but nobody is handed over.
-    let mut stranger = TcpStream::connect_timeout(
-        &"127.64.0.3:15001".parse().unwrap(),
-        std::time::Duration::from_secs(5),
-    )
-    .unwrap();
+    let mut stranger =
+        TcpStream::connect_timeout(&"127.64.0.3:15001".parse().unwrap(), Duration::from_secs(5))
+            .unwrap();
     let mut said = String::new();
     stranger.read_to_string(&mut said).unwrap();
     assert_eq!(said, "nothing");

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::host_map::HostMap;
+use crate::service::ServiceId;
 
 /// Addresses by name. A name that is not here is asked upstream.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +18,8 @@ pub struct NameTable {
 pub struct NameEntry {
     /// The host or wildcard as written.
     pub host: Arc<str>,
+    /// The service it belongs to.
+    pub service: ServiceId,
     /// For A.
     pub v4: Vec<Ipv4Addr>,
     /// For AAAA.

@@ -3,10 +3,13 @@
 use std::{
     io,
     os::fd::BorrowedFd,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use egressd_datapath::{KernelTable, Socket};
+use egressd_datapath::{Host, HostTable, KernelTable, Socket};
 use egressd_proxy::{AccessLog, FlowRecord, IpRange, Original, OriginalDst, Originals, Records};
 use egressd_tables::{BLACK_HOLE, Tables};
 
@@ -47,6 +50,7 @@ pub(super) fn kernel_table(tables: &Tables, capture: &CaptureConfig) -> KernelTa
         prefixes: rows.prefixes.clone(),
         ports: rows.ports.clone(),
         deny_unknown: rows.deny_unknown,
+        hosts: hosts(tables),
         ..KernelTable::default()
     };
     for (address, bits) in &capture.exclude_cidrs {
@@ -56,6 +60,16 @@ pub(super) fn kernel_table(tables: &Tables, capture: &CaptureConfig) -> KernelTa
         table.exclude_port(*port);
     }
     table
+}
+
+/// The names that DNS answers, and whom the addresses of all services stand for.
+fn hosts(tables: &Tables) -> HostTable {
+    let names = tables.names().entries().iter().map(|entry| {
+        let (v4, v6) = (entry.v4.first().copied(), entry.v6.first().copied());
+        (Arc::clone(&entry.host), Host::new(v4, v6, entry.service.0))
+    });
+    let services = (0..).zip(tables.services());
+    HostTable::new(names, services.flat_map(|(id, service)| service.ips().map(move |ip| (ip, id))))
 }
 
 /// The ranges VIPs are allocated from, for the loop guard.

@@ -16,6 +16,8 @@ use super::{
     adapt::{self, Handoffs, Switch},
     diff::Diff,
     dns::{Dns, Plan},
+    in_force::InForce,
+    known_hosts,
     namespaces::{Namespaces, SWEEP},
     report, settings,
     state::State,
@@ -75,11 +77,12 @@ pub(super) async fn run(
     for socket in listeners.into_sockets() {
         server.serve(socket).map_err(Failure::machine("serving a listener"))?;
     }
-    let (notices, told) = unbounded_channel();
-    let heard = Arc::clone(&records);
-    let watch = datapath.watch(move |notice| tell(notice, heard.as_ref(), &notices))?;
     let state =
         Arc::new(State::new(datapath, server, dns, records, snapshot, config.capture.clone()));
+    let (notices, told) = unbounded_channel();
+    let (records, in_force) = (Arc::clone(&state.records), Arc::clone(&state.in_force));
+    let hear = move |notice| tell(notice, records.as_ref(), &in_force, &notices);
+    let watch = state.datapath().watch(hear)?;
     state.publish(&generation)?;
     state.datapath().attach()?;
     state.dns.captured();
@@ -251,9 +254,25 @@ async fn changed(files: &mut Option<Watch>) -> Changed {
 
 /// Hears the kernel side, on the thread that reads its events: denied connections become records at
 /// once, the rest waits its turn.
-fn tell(notice: Notice, records: &dyn Records, others: &UnboundedSender<Notice>) {
+fn tell(
+    notice: Notice,
+    records: &dyn Records,
+    in_force: &InForce,
+    others: &UnboundedSender<Notice>,
+) {
     match notice {
-        Notice::Denied { at, socket, .. } => records.record(&adapt::denied(at, socket)),
+        Notice::Denied { at, socket, why, errno } => {
+            let host = in_force.host(socket.generation, socket.service);
+            tracing::debug!(
+                destination = %socket.destination,
+                host = host.as_deref().unwrap_or("-"),
+                ?why,
+                errno,
+                pid = socket.pid,
+                "connect() denied"
+            );
+            records.record(&adapt::denied(at, socket));
+        }
         Notice::NewNetns { .. } | Notice::Addresses => {
             // Nobody listens any more when the daemon ends.
             others.send(notice).ok();
@@ -277,6 +296,9 @@ fn open_log(config: &AccessLogConfig) -> Result<Option<AccessLog>, Failure> {
 fn answer(state: &State, command: &str) -> String {
     match command {
         "status" => state.status().to_string(),
+        "vips" => known_hosts::json(state)
+            .unwrap_or_else(|error| serde_json::json!({"error": error.to_string()}))
+            .to_string(),
         _ => serde_json::json!({"error": format!("no command `{command}`")}).to_string(),
     }
 }

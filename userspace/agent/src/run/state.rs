@@ -7,13 +7,13 @@ use std::sync::{
 
 use egressd_datapath::Datapath;
 use egressd_proxy::{Server, Snapshot};
-use egressd_tables::Tables;
 use serde_json::json;
 
 use super::{
     adapt::{self, Switch},
     diff::Diff,
     dns::Dns,
+    in_force::InForce,
 };
 use crate::{config::CaptureConfig, store::Generation};
 
@@ -29,8 +29,8 @@ pub(super) struct State {
     snapshot: Arc<Snapshot>,
     capture: CaptureConfig,
     number: AtomicU32,
-    /// The tables in force; `None` before the first generation.
-    tables: Mutex<Option<Arc<Tables>>>,
+    /// The tables in force.
+    pub(super) in_force: Arc<InForce>,
 }
 
 impl State {
@@ -43,8 +43,8 @@ impl State {
         capture: CaptureConfig,
     ) -> Self {
         let (datapath, number) = (Mutex::new(datapath), AtomicU32::new(0));
-        let tables = Mutex::default();
-        Self { datapath, server, dns, records, snapshot, capture, number, tables }
+        let in_force = Arc::default();
+        Self { datapath, server, dns, records, snapshot, capture, number, in_force }
     }
 
     /// The kernel side, for one thing at a time.
@@ -74,13 +74,12 @@ impl State {
         // What can fail comes first, while nothing has changed yet.
         datapath.prepare(number, &table)?;
         self.snapshot.publish(Arc::clone(&generation.tables));
+        let before = self.in_force.replace(number, &generation.tables);
         datapath.flip()?;
         drop(datapath);
         self.dns.publish(&generation.tables);
         self.records.set(generation.access_log.unwrap_or(true));
         self.number.store(number, Ordering::Relaxed);
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = tables.replace(Arc::clone(&generation.tables));
         let diff = before.map(|before| Diff::between(&before, &generation.tables));
         Ok((number, diff.unwrap_or_default()))
     }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use egressd_abi::{OnDown, Row, RowKey, RowVerdict};
+use egressd_abi::{NO_SERVICE, OnDown, Row, RowKey, RowVerdict};
 use egressd_model::resource::Resolution;
 use egressd_model::value::{IpRange, Protocol};
 
@@ -92,9 +92,6 @@ impl Wanted {
         if self.allocated { row.allocated() } else { row }
     }
 }
-
-/// What stands in a row that belongs to no service.
-const NO_SERVICE: u32 = u32::MAX;
 
 impl Rows<'_, '_> {
     /// Every port of every single address, and of every block.

@@ -25,7 +25,7 @@ pub(crate) fn build(services: &Services<'_>) -> NameTable {
         if v4.is_empty() && v6.is_empty() {
             continue;
         }
-        let entry = Arc::new(NameEntry { host: Arc::clone(&service.host), v4, v6 });
+        let entry = Arc::new(NameEntry { host: Arc::clone(&service.host), service: id, v4, v6 });
         if table.hosts.insert_shared(&service.host, Arc::clone(&entry)) {
             table.entries.push(entry);
         }
