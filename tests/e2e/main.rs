@@ -6,8 +6,8 @@
 
 mod clients;
 mod families;
-mod http;
 mod hosts;
+mod http;
 mod lifecycle;
 mod names;
 mod policy;
