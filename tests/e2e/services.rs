@@ -20,6 +20,16 @@ pub(crate) fn tcp(name: &str, addresses: &[&str], port: u16, endpoints: &[&str])
     )
 }
 
+/// A DestinationRule for `NAME.example` with this `trafficPolicy`, in YAML's flow style.
+pub(crate) fn rule(name: &str, policy: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\n\
+         kind: DestinationRule\n\
+         metadata: {{name: {name}}}\n\
+         spec: {{host: {name}.example, trafficPolicy: {{{policy}}}}}\n"
+    )
+}
+
 fn endpoint_line(endpoint: &str) -> String {
     if endpoint.starts_with("unix:") {
         return format!("  - {{address: \"{endpoint}\"}}\n");

@@ -9,6 +9,10 @@ pub struct AccessLine {
     pub code: String,
     /// Response flags, such as `UH`.
     pub flags: String,
+    /// What ended the connection beside the two sides.
+    pub termination: String,
+    /// Why there was no connection to an endpoint.
+    pub failure: String,
     /// Bytes from the client.
     pub bytes_received: u64,
     /// Bytes to the client.
@@ -25,6 +29,8 @@ pub struct AccessLine {
     pub downstream_local: String,
     /// The client.
     pub downstream_remote: String,
+    /// SNI of the client's TLS.
+    pub server_name: String,
     /// The route, or `-`.
     pub route_name: String,
     /// The line itself.
@@ -45,6 +51,8 @@ impl AccessLine {
             request: text(1),
             code: text(2),
             flags: text(3),
+            termination: text(5),
+            failure: text(6),
             bytes_received: number(7),
             bytes_sent: number(8),
             duration: number(9),
@@ -53,6 +61,7 @@ impl AccessLine {
             upstream_local: text(17),
             downstream_local: text(18),
             downstream_remote: text(19),
+            server_name: text(20),
             route_name: text(21),
             line: line.to_owned(),
         }

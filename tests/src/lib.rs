@@ -37,5 +37,6 @@ pub use process::{Finished, Running, Spawn};
 pub use python::PYTHON;
 pub use server::{
     Behaviour, Bind, Dnsmasq, HttpServer, Httpbin, Nginx, Servers, TlsServer, Unbound,
+    await_listener,
 };
 pub use wait::{WAIT, until};

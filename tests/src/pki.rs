@@ -1,18 +1,23 @@
-//! Certificates, made by openssl for the occasion.
+//! Certificates, made for the occasion.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    DistinguishedName, DnType, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SanType, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
-
-use crate::process::Spawn;
 
 /// A certificate authority; its files go with it.
 #[derive(Debug)]
 pub struct Authority {
     folder: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// The files of a certificate and its key.
@@ -22,18 +27,26 @@ pub struct Issued {
     pub certificate: PathBuf,
     /// The key, PEM.
     pub key: PathBuf,
+    serial: u64,
 }
+
+/// Every certificate has a number of its own, whoever issues it.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 impl Authority {
     /// Makes one.
     #[expect(clippy::new_without_default, reason = "making keys is no default")]
     pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        let number = SERIAL.fetch_add(1, Ordering::Relaxed);
+        params.distinguished_name = common_name(&format!("test authority {number}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
         let folder = TempDir::with_prefix("egressd-pki-").expect("a temporary folder");
-        let authority = Self { folder };
-        let spawn = request("/CN=test authority").arg("-x509").arg("-days").arg("2");
-        let spawn = spawn.arg("-addext").arg("basicConstraints=critical,CA:true");
-        let spawn = spawn.arg("-keyout").arg(authority.file("ca.key"));
-        spawn.arg("-out").arg(authority.roots()).run().expect_code(0);
+        let authority = Self { folder, issuer };
+        authority.write("ca.crt", &authority.issuer.pem());
         authority
     }
 
@@ -42,27 +55,61 @@ impl Authority {
         self.file("ca.crt")
     }
 
-    /// Issues a certificate for names such as `DNS:a.example` or `URI:spiffe://…`; `name` tells its
-    /// files from others.
+    /// Issues a certificate for names such as `DNS:a.example` or `URI:spiffe://…`, with commas
+    /// between them; `name` tells its files from others, and is its common name.
     #[track_caller]
     pub fn issue(&self, name: &str, names: &str) -> Issued {
-        let issued = Issued {
-            certificate: self.file(&format!("{name}.crt")),
-            key: self.file(&format!("{name}.key")),
-        };
-        let (asked, extensions) = (self.file("asked.csr"), self.file("extensions"));
-        fs::write(&extensions, format!("subjectAltName={names}\n")).expect("a new file");
-        let spawn = request("/CN=a test").arg("-keyout").arg(&issued.key);
-        spawn.arg("-out").arg(&asked).run().expect_code(0);
-        let sign = ["openssl", "x509", "-req", "-days", "2", "-CAcreateserial", "-in"];
-        let spawn = Spawn::new(sign).arg(&asked).arg("-CA").arg(self.roots());
-        let spawn = spawn.arg("-CAkey").arg(self.file("ca.key")).arg("-extfile").arg(&extensions);
-        spawn.arg("-out").arg(&issued.certificate).run().expect_code(0);
-        issued
+        self.issue_until(name, names, 2090)
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    /// Issues one that is valid from 2020 to the end of a year.
+    #[track_caller]
+    pub fn issue_until(&self, name: &str, names: &str, year: i32) -> Issued {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name(name);
+        params.subject_alt_names = names.split(',').map(|name| san(name.trim())).collect();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(year, 12, 31);
+        params.serial_number = Some(SerialNumber::from(serial));
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Issued {
+            certificate: self.write(&format!("{name}.crt"), &certificate.pem()),
+            key: self.write(&format!("{name}.key"), &key.serialize_pem()),
+            serial,
+        }
+    }
+
+    /// A list that revokes these.
+    pub fn revoke(&self, issued: &[&Issued]) -> PathBuf {
+        let revoked = |issued: &&Issued| RevokedCertParams {
+            serial_number: SerialNumber::from(issued.serial),
+            revocation_time: date_time_ymd(2021, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2021, 1, 2),
+            next_update: date_time_ymd(2090, 12, 31),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: issued.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).and_then(|list| list.pem());
+        self.write("revoked.crl", &list.expect("a revocation list"))
+    }
+
+    /// A path in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.file(name);
+        fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        path
     }
 }
 
@@ -71,14 +118,35 @@ impl Issued {
     pub fn for_nginx(&self) -> String {
         let show = |path: &Path| path.display().to_string();
         format!(
-            "ssl_certificate {}; ssl_certificate_key {};",
+            "ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
             show(&self.certificate),
             show(&self.key)
         )
     }
+
+    /// Puts certificate and key at these paths, each in one step.
+    pub fn put(&self, certificate: &Path, key: &Path) {
+        for (from, to) in [(&self.certificate, certificate), (&self.key, key)] {
+            let next = to.with_extension("next");
+            fs::copy(from, &next).expect("a copy");
+            fs::rename(&next, to).expect("a renamed file");
+        }
+    }
 }
 
-fn request<'a>(subject: &str) -> Spawn<'a> {
-    let words = ["openssl", "req", "-nodes", "-newkey", "ec", "-subj", subject];
-    Spawn::new(words).arg("-pkeyopt").arg("ec_paramgen_curve:prime256v1")
+fn common_name(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+#[track_caller]
+fn san(name: &str) -> SanType {
+    let (kind, text) = name.split_once(':').expect("KIND:NAME");
+    match kind {
+        "DNS" => SanType::DnsName(text.try_into().expect("an ASCII name")),
+        "URI" => SanType::URI(text.try_into().expect("an ASCII name")),
+        "IP" => SanType::IpAddress(text.parse().expect("an address")),
+        kind => panic!("{kind}: DNS, URI or IP"),
+    }
 }

@@ -10,4 +10,4 @@ pub use behaviour::Behaviour;
 pub use dns::{Bind, Dnsmasq, Unbound};
 pub use httpbin::Httpbin;
 pub use inside::Servers;
-pub use outside::{HttpServer, Nginx, TlsServer};
+pub use outside::{HttpServer, Nginx, TlsServer, await_listener};

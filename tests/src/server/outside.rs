@@ -55,7 +55,9 @@ impl Nginx {
         Self::listening(netns, address, port, "ssl http2", server)
     }
 
-    fn listening(netns: &Netns, address: &str, port: u16, how: &str, server: &str) -> Self {
+    /// The same with these words after the address in `listen`.
+    #[track_caller]
+    pub fn listening(netns: &Netns, address: &str, port: u16, how: &str, server: &str) -> Self {
         let folder = TempDir::with_prefix("egressd-nginx-").expect("a temporary folder");
         let listen =
             if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
@@ -122,7 +124,7 @@ impl TlsServer {
 
 /// Connects until somebody listens.
 #[track_caller]
-pub(super) fn await_listener(netns: &Netns, address: &str, port: u16) {
+pub fn await_listener(netns: &Netns, address: &str, port: u16) {
     let ip = address.parse().expect("an IP address");
     let target = SocketAddr::new(ip, port);
     until(&format!("a server on {target}"), || {

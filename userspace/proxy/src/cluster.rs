@@ -18,7 +18,7 @@ pub(crate) use self::{
     balance::Choice,
     host::{HostLease, HostSet},
     registry::Registry,
-    spec::{Balance, ClusterSpec},
+    spec::{Balance, ClusterSpec, Mesh},
 };
 use self::{
     host::HostStates,
@@ -167,13 +167,13 @@ impl ClusterSpec {
         for endpoint in &self.endpoints {
             match &endpoint.source {
                 HostSource::Fixed(addr) => {
-                    set.add(endpoint.priority, addr.clone(), endpoint.weight);
+                    set.add(endpoint.priority, addr.clone(), endpoint.weight, &endpoint.mesh);
                 }
                 HostSource::Name(_, port) => {
                     let addresses = answers.next().and_then(Option::as_deref).unwrap_or_default();
                     for ip in self.lookup.used(addresses) {
                         let addr = UpstreamAddr::Ip((*ip, *port).into());
-                        set.add(endpoint.priority, addr, endpoint.weight);
+                        set.add(endpoint.priority, addr, endpoint.weight, &endpoint.mesh);
                     }
                 }
             }

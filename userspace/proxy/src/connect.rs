@@ -1,27 +1,43 @@
 //! From where a connection is to go to a connection that stands: endpoints are tried, each once,
 //! until one answers or as many have failed as may.
 
+mod dial;
+mod header;
+mod tunnel;
+
 use std::{
     future::{Future, poll_fn},
+    io,
     task::Poll,
 };
 
+use self::dial::Dial;
 use crate::{
     addrs::{ClientAddr, UpstreamAddr},
-    cluster::{ClusterLease, HostLease},
+    cluster::{ClusterLease, HostLease, Mesh},
     plan::{Forward, Target},
-    record::{FlowRecord, Outcome, TransportFailure},
+    record::{FlowRecord, Outcome},
     resolve::Resolver,
-    socket::{ConnectError, ConnectOptions, SocketFactory, Stream},
+    socket::{SocketFactory, Stream},
+    tls::{Originator, TlsStream},
 };
 
 /// A connection to an endpoint, counted while this lives.
 #[derive(Debug)]
 pub(crate) struct Connected {
     /// Our end.
-    pub(crate) stream: Stream,
+    pub(crate) upstream: Upstream,
     /// Its place in the cluster and at the endpoint.
     pub(crate) leases: Leases,
+}
+
+/// Our end of a connection to an endpoint.
+#[derive(Debug)]
+pub(crate) enum Upstream {
+    /// Bytes go as they are.
+    Plain(Stream),
+    /// Bytes go through TLS.
+    Tls(TlsStream),
 }
 
 /// What a connection counts against.
@@ -36,6 +52,8 @@ pub(crate) struct Leases {
 pub(crate) struct Tools<'a> {
     /// Makes the sockets.
     pub(crate) factory: &'a SocketFactory,
+    /// Speaks TLS.
+    pub(crate) originator: &'a Originator,
     /// Resolves names.
     pub(crate) resolver: &'a dyn Resolver,
     /// Endpoints tried before giving up; at least 1.
@@ -72,12 +90,9 @@ async fn attempt(
 ) -> Result<Connected, Outcome> {
     let cluster = &forward.cluster;
     let lease = cluster.lease().ok_or(Outcome::Overflow)?;
-    let options = ConnectOptions {
-        timeout: cluster.spec.connect_timeout,
-        keepalive: cluster.spec.keepalive,
-        source: client.explicit_source(),
-    };
-    let (stream, host) = match &forward.target {
+    let dialled = record.destination();
+    let dial = Dial { tools, spec: &cluster.spec, client, dialled };
+    let (upstream, host) = match &forward.target {
         Target::Endpoints => {
             let hosts = cluster.hosts(tools.resolver).await.map_err(|error| {
                 tracing::debug!(%error, cluster = %cluster.spec.name, "no endpoint resolves");
@@ -94,16 +109,16 @@ async fn attempt(
                 let Some(host) = choice.next() else { return Err(failure) };
                 let lease = host.state.lease();
                 record.upstream = Some(host.addr.clone());
-                match tools.factory.connect(&host.addr, &options).await {
-                    Ok(stream) => break (stream, Some(lease)),
-                    Err(error) => failure = failed(&error),
+                match dial.to(&host.addr, &host.mesh).await {
+                    Ok(upstream) => break (upstream, Some(lease)),
+                    Err(reason) => failure = Outcome::ConnectFailed(reason),
                 }
             }
         }
         Target::Address(addr) => {
             record.upstream = Some(addr.clone());
-            let stream = tools.factory.connect(addr, &options).await;
-            (stream.map_err(|error| failed(&error))?, None)
+            let upstream = dial.to(addr, &Mesh::default()).await;
+            (upstream.map_err(Outcome::ConnectFailed)?, None)
         }
         Target::Name { name, port, families } => {
             let known = tools.resolver.cached(name, *families);
@@ -115,22 +130,37 @@ async fn attempt(
                 tracing::debug!(%error, "the name asked for does not resolve");
                 Outcome::DnsFailure
             })?;
-            let mut stream = Err(Outcome::DnsFailure);
+            let mut upstream = Err(Outcome::DnsFailure);
             for ip in addresses.iter().take(tools.max_attempts as usize) {
                 let addr = UpstreamAddr::Ip((*ip, *port).into());
                 record.upstream = Some(addr.clone());
-                stream = tools.factory.connect(&addr, &options).await.map_err(|e| failed(&e));
-                if stream.is_ok() {
+                let dialled = dial.to(&addr, &Mesh::default()).await;
+                upstream = dialled.map_err(Outcome::ConnectFailed);
+                if upstream.is_ok() {
                     break;
                 }
             }
-            (stream?, None)
+            (upstream?, None)
         }
     };
-    Ok(Connected { stream, leases: Leases { _cluster: lease, _host: host } })
+    Ok(Connected { upstream, leases: Leases { _cluster: lease, _host: host } })
 }
 
-fn failed(error: &ConnectError) -> Outcome {
-    tracing::debug!(%error, source = ?std::error::Error::source(error), "no connection");
-    Outcome::ConnectFailed(TransportFailure::from(error))
+impl Upstream {
+    /// Sends all of `bytes`.
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let sent = poll_fn(|cx| match self {
+                Self::Plain(stream) => stream.poll_send(cx, rest),
+                Self::Tls(stream) => stream.poll_send(cx, rest),
+            });
+            let sent = sent.await?;
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(stream) => poll_fn(|cx| stream.poll_flush(cx)).await,
+        }
+    }
 }

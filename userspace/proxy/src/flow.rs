@@ -5,6 +5,7 @@
 //! or, where requests are routed one by one, `Sniffed -> Requests`, and on in [`http`].
 
 use std::{
+    io,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,16 +15,17 @@ use tokio::time::Instant;
 
 use crate::{
     addrs::{ClientAddr, OriginalDst},
-    connect::{self, Connected, Tools},
+    connect::{self, Connected, Tools, Upstream},
     http::{self, Downstream, HttpIo, Origin, Routes, Speaks},
     original::Original,
     plan::{Forward, Requests, Router},
-    record::{Fate, FlowRecord, Outcome, Pending},
-    relay::{self, Carried, Ending, Ends, Limits},
+    record::{Fate, FlowRecord, Outcome, Pending, TransportFailure},
+    relay::{self, Carried, Ending, Ends, Limits, SealedEnds},
     server::{Slot, Worker},
     snapshot::Snapshot,
     sniff::{self, HttpVersion, Sniffed},
     socket::{Accepted, Stream, reset},
+    tls::TlsFailure,
 };
 
 /// Carries one connection through.
@@ -162,11 +164,12 @@ async fn carry(
     let shared = &*worker.shared;
     let tools = Tools {
         factory: &shared.factory,
+        originator: &shared.originator,
         resolver: &*shared.resolver,
         max_attempts: shared.config.max_connect_attempts.max(1),
     };
     let connected = connect::connect(tools, &forward, client, &mut app, record).await;
-    let Connected { stream, leases } = match connected {
+    let Connected { upstream, leases } = match connected {
         Ok(connected) => connected,
         Err(outcome) => return outcome,
     };
@@ -176,10 +179,17 @@ async fn carry(
     };
     // From here on the cluster is known by its leases alone.
     drop(forward);
-    let ends = Ends { app, upstream: stream };
-    let mut flow = Flow { record, ends, carried: Carried::default() };
-    let ending = relay::relay(&mut flow.ends, limits, &shared.pipes, &mut flow.carried).await;
-    drop(flow);
+    let ending = match upstream {
+        Upstream::Plain(upstream) => {
+            let ends = Ends { app, upstream };
+            let mut flow = Flow { record, ends, carried: Carried::default() };
+            relay::relay(&mut flow.ends, limits, &shared.pipes, &mut flow.carried).await
+        }
+        Upstream::Tls(upstream) => {
+            // Boxed: most flows are not TLS on our side, and all would carry the room for it.
+            Box::pin(carry_sealed(SealedEnds { app, upstream }, limits, record)).await
+        }
+    };
     drop(leases);
     match ending {
         Ending::Complete => Outcome::Completed,
@@ -189,11 +199,27 @@ async fn carry(
         }
         Ending::UpstreamReset(error) => {
             tracing::debug!(%error, "the endpoint broke off");
-            Outcome::UpstreamReset
+            broke_off(&error)
         }
         Ending::Idle => Outcome::IdleTimeout,
         Ending::Expired => Outcome::DurationLimit,
     }
+}
+
+/// Carries bytes to an endpoint that is spoken TLS to.
+async fn carry_sealed(mut ends: SealedEnds, limits: Limits, record: &mut FlowRecord) -> Ending {
+    record.upstream_local = ends.upstream.local_addr();
+    let mut flow = Sealed { record, carried: Carried::default() };
+    relay::relay_sealed(&mut ends, limits, &mut flow.carried).await
+}
+
+/// What is known of an endpoint that broke off: more than that it did, if there is TLS.
+fn broke_off(error: &io::Error) -> Outcome {
+    let failure = TlsFailure::from_io(error);
+    if matches!(failure, TlsFailure::Reset | TlsFailure::Io(_)) {
+        return Outcome::UpstreamReset;
+    }
+    Outcome::UpstreamBroke(TransportFailure::from(failure))
 }
 
 /// Sniffs as far as the listener asks, and decides.
@@ -238,6 +264,19 @@ impl Drop for Flow<'_> {
         self.record.bytes_received = self.carried.up;
         self.record.bytes_sent = self.carried.down;
         self.record.upstream_local = self.ends.upstream.local_addr();
+    }
+}
+
+/// As [`Flow`], where the endpoint is spoken TLS to.
+struct Sealed<'a> {
+    record: &'a mut FlowRecord,
+    carried: Carried,
+}
+
+impl Drop for Sealed<'_> {
+    fn drop(&mut self) {
+        self.record.bytes_received = self.carried.up;
+        self.record.bytes_sent = self.carried.down;
     }
 }
 

@@ -76,7 +76,7 @@ pub use http::HttpSettings;
 pub use original::{Original, Originals};
 pub use record::{
     Errno, FlowRecord, HttpFields, Outcome, Records, RequestPath, ResponseFlag, ResponseFlags,
-    TransportFailure, write_json, write_text,
+    TransportFailure, TunnelFailure, write_json, write_text,
 };
 pub use resolve::{Addresses, ResolveError, Resolver, Resolving, SystemResolver};
 pub use server::{BACKLOG, Drained, ListenerId, Parts, Server};

@@ -138,12 +138,6 @@ impl Generation {
         let Some(chosen) = route.pick(random::next()) else {
             return Plan::nowhere(Outcome::NoRoute);
         };
-        if route.tunnel.is_some() {
-            return Plan::refused(
-                Arc::clone(chosen.name()),
-                Outcome::Unsupported("tunnel_not_supported"),
-            );
-        }
         let name = match sniffed {
             Sniffed::Tls(hello) => hello.server_name.as_deref(),
             Sniffed::Nothing | Sniffed::Raw | Sniffed::Http(_) => None,
@@ -194,14 +188,11 @@ impl Generation {
                 })
             }
         };
-        let verdict = target.and_then(|target| {
+        let verdict = target.map(|target| {
             let cluster = self.clusters.get(cluster);
-            if let Some(what) = cluster.spec.unsupported {
-                return Err(Outcome::Unsupported(what));
-            }
             let (idle_timeout, max_duration) =
                 (cluster.spec.idle_timeout, cluster.spec.max_duration);
-            Ok(Forward { cluster, target, idle_timeout, max_duration })
+            Forward { cluster, target, idle_timeout, max_duration }
         });
         Plan { cluster: Some(Arc::clone(&cluster.name)), host, verdict }
     }

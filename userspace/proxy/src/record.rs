@@ -17,7 +17,7 @@ pub(crate) use self::time::write_utc;
 pub use self::{
     flags::{ResponseFlag, ResponseFlags},
     json::write_json,
-    outcome::{Errno, Outcome, TransportFailure},
+    outcome::{Errno, Outcome, TransportFailure, TunnelFailure},
     request::{HttpFields, RequestPath},
     text::write_text,
 };

@@ -13,6 +13,7 @@
 mod pipe;
 mod pump;
 pub(crate) mod scratch;
+mod sealed;
 
 use std::{
     future::{Future, poll_fn},
@@ -25,8 +26,11 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-pub(crate) use self::pipe::PipePool;
 use self::pump::{Broken, End, Pump};
+pub(crate) use self::{
+    pipe::PipePool,
+    sealed::{SealedEnds, relay_sealed},
+};
 use crate::socket::Stream;
 
 /// The two ends of a flow.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use egressd_tables::IpFamilies;
+use egressd_tables::{IpFamilies, UpstreamTls};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
@@ -20,7 +20,7 @@ use crate::{
     addrs::{OriginalDst, UpstreamAddr},
     cluster::{
         Cluster, ClusterSpec,
-        spec::{Balance, EndpointSpec, HostSource, Lookup},
+        spec::{Balance, EndpointSpec, HostSource, Lookup, Mesh},
     },
     original::Original,
     plan::{Forward, Plan, Router, Target},
@@ -110,7 +110,7 @@ pub(crate) fn named_cluster(name: &str, port: u16) -> ClusterSpec {
 }
 
 fn endpoint(source: HostSource) -> EndpointSpec {
-    EndpointSpec { source, priority: 0, weight: 1 }
+    EndpointSpec { source, priority: 0, weight: 1, mesh: Mesh::default() }
 }
 
 fn cluster_of(endpoints: Vec<EndpointSpec>) -> ClusterSpec {
@@ -124,7 +124,9 @@ fn cluster_of(endpoints: Vec<EndpointSpec>) -> ClusterSpec {
         keepalive: None,
         max_duration: None,
         idle_timeout: None,
-        unsupported: None,
+        tls: UpstreamTls::Plaintext,
+        proxy_protocol: None,
+        tunnel: None,
     }
 }
 

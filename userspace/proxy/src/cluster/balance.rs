@@ -151,7 +151,7 @@ pub(super) fn mix(mut x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::host::HostStates;
+    use crate::cluster::{host::HostStates, spec::Mesh};
 
     fn hosts(levels: &[&[u64]]) -> HostSet {
         let states = HostStates::default();
@@ -159,7 +159,7 @@ mod tests {
         for (priority, weights) in levels.iter().enumerate() {
             for (at, weight) in weights.iter().enumerate() {
                 let addr = format!("10.0.{priority}.{}:80", at + 1).parse::<std::net::SocketAddr>();
-                set.add(priority as u32, addr.unwrap().into(), *weight);
+                set.add(priority as u32, addr.unwrap().into(), *weight, &Mesh::default());
             }
         }
         set.build()

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use super::balance::mix;
+use super::{balance::mix, spec::Mesh};
 use crate::addrs::UpstreamAddr;
 
 /// The endpoints of a cluster by priority, ready to be chosen from. Immutable.
@@ -40,6 +40,8 @@ pub(crate) struct Host {
     pub(super) weight: u64,
     /// The same for an address in every process.
     pub(super) hash: u64,
+    /// What it is in a mesh.
+    pub(crate) mesh: Mesh,
     /// What is known of it.
     pub(crate) state: Arc<HostState>,
 }
@@ -113,10 +115,10 @@ impl HostSet {
 
 impl Builder<'_> {
     /// Adds an endpoint; a weight of 0 counts as 1.
-    pub(crate) fn add(&mut self, priority: u32, addr: UpstreamAddr, weight: u64) {
+    pub(crate) fn add(&mut self, priority: u32, addr: UpstreamAddr, weight: u64, mesh: &Mesh) {
         let state = self.states.of(&addr);
         let hash = mix(BuildHasherDefault::<DefaultHasher>::default().hash_one(&addr));
-        let host = Host { addr, weight: weight.max(1), hash, state };
+        let host = Host { addr, weight: weight.max(1), hash, mesh: mesh.clone(), state };
         self.levels.entry(priority).or_default().push(host);
     }
 
@@ -165,7 +167,7 @@ mod tests {
         let set = |addrs: &[&str]| {
             let mut set = HostSet::builder(&states);
             for text in addrs {
-                set.add(0, addr(text), 1);
+                set.add(0, addr(text), 1, &Mesh::default());
             }
             set.build()
         };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use egressd_tables as tables;
-use egressd_tables::{Discovery, IpFamilies, LbPolicy, UpstreamTls};
+use egressd_tables::{Discovery, IpFamilies, LbPolicy, ProxyProtocol, Tunnel, UpstreamTls};
 
 use crate::{
     addrs::{UnixName, UpstreamAddr},
@@ -35,8 +35,12 @@ pub(crate) struct ClusterSpec {
     pub(crate) max_duration: Option<Duration>,
     /// Idle time after which a connection is closed; `None` for never.
     pub(crate) idle_timeout: Option<Duration>,
-    /// Something it demands that is not done here; a connection without it would be wrong.
-    pub(crate) unsupported: Option<&'static str>,
+    /// Whether and how TLS is spoken to the endpoints.
+    pub(crate) tls: UpstreamTls,
+    /// The header that says whose connection it is, before anything else.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// The request that opens the way through the endpoint to somewhere else.
+    pub(crate) tunnel: Option<Tunnel>,
 }
 
 /// One endpoint, or several behind one name.
@@ -48,6 +52,17 @@ pub(crate) struct EndpointSpec {
     pub(crate) priority: u32,
     /// Share among those of its priority; at least 1.
     pub(crate) weight: u64,
+    /// What it is in a mesh.
+    pub(crate) mesh: Mesh,
+}
+
+/// What an endpoint is in a mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mesh {
+    /// It announces that it speaks mesh TLS.
+    pub(crate) tls: bool,
+    /// The SPIFFE identity of its service account, if it has one.
+    pub(crate) peer: Option<Arc<str>>,
 }
 
 /// Where an endpoint is.
@@ -99,7 +114,9 @@ impl ClusterSpec {
             }),
             max_duration: pool.max_connection_duration,
             idle_timeout: pool.tcp_idle_timeout,
-            unsupported: unsupported(cluster),
+            tls: cluster.tls.clone(),
+            proxy_protocol: cluster.proxy_protocol,
+            tunnel: cluster.tunnel.clone(),
         }
     }
 }
@@ -157,18 +174,6 @@ impl Balance {
     }
 }
 
-/// What the cluster demands of a connection and this version cannot give.
-fn unsupported(cluster: &tables::Cluster) -> Option<&'static str> {
-    // Auto means mesh TLS where there is an identity; without one it is plaintext.
-    if matches!(cluster.tls, UpstreamTls::Originate(_)) {
-        return Some("tls_origination_not_supported");
-    }
-    if cluster.tunnel.is_some() {
-        return Some("tunnel_not_supported");
-    }
-    cluster.proxy_protocol.map(|_| "proxy_protocol_not_supported")
-}
-
 fn endpoints(cluster: &tables::Cluster) -> Vec<EndpointSpec> {
     let mut all = Vec::new();
     for group in &cluster.endpoints {
@@ -182,7 +187,13 @@ fn endpoints(cluster: &tables::Cluster) -> Vec<EndpointSpec> {
                 // The group's share first, then the endpoint's within the group.
                 weight = weight * u64::from(group.weight) * FINE / sum.max(1);
             }
-            all.push(EndpointSpec { source, priority: group.priority, weight: weight.max(1) });
+            let mesh = Mesh { tls: endpoint.mesh_tls, peer: endpoint.service_account.clone() };
+            all.push(EndpointSpec {
+                source,
+                priority: group.priority,
+                weight: weight.max(1),
+                mesh,
+            });
         }
     }
     all

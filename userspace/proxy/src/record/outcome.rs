@@ -16,6 +16,8 @@ pub enum Outcome {
     AppGone,
     /// The endpoint broke off.
     UpstreamReset,
+    /// The endpoint broke off, and TLS tells why, or that it was not the endpoint's own doing.
+    UpstreamBroke(TransportFailure),
     /// Nothing was sent for as long as a flow may be idle.
     IdleTimeout,
     /// The flow lasted as long as a flow may.
@@ -40,9 +42,6 @@ pub enum Outcome {
     FlowLimit,
     /// egressd ends, and the time for draining is over.
     Drained,
-    /// The configuration asks for something this version cannot do, and doing it halfway would be
-    /// wrong: TLS to the endpoint that would be plaintext, for one.
-    Unsupported(&'static str),
     /// The flow was dropped without a word: a defect of egressd.
     Forgotten,
 }
@@ -64,6 +63,23 @@ pub enum TransportFailure {
     NoSocket(Errno),
     /// There is a connection, and no TLS on it.
     Tls(Box<TlsFailure>),
+    /// There is a connection, and no way through it to where the tunnel leads.
+    Tunnel(TunnelFailure),
+}
+
+/// Why a tunnel did not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelFailure {
+    /// The proxy at the endpoint answered with this status.
+    Status(u16),
+    /// It answered something that is not HTTP.
+    NotHttp,
+    /// It closed the connection without an answer.
+    Closed,
+    /// It did not answer within the time for connecting.
+    Timeout,
+    /// The rule asks for a POST, which is not done.
+    Post,
 }
 
 /// An error number of the system; 0 where there is none.
@@ -76,7 +92,9 @@ impl Outcome {
         match self {
             Self::Completed | Self::IdleTimeout => ResponseFlags::NONE,
             Self::AppReset | Self::AppGone => ResponseFlag::DownstreamConnectionTermination.into(),
-            Self::UpstreamReset => ResponseFlag::UpstreamConnectionTermination.into(),
+            Self::UpstreamReset | Self::UpstreamBroke(_) => {
+                ResponseFlag::UpstreamConnectionTermination.into()
+            }
             Self::DurationLimit => ResponseFlag::DurationTimeout.into(),
             Self::NoRoute => ResponseFlag::NoRoute.into(),
             Self::NoCluster => ResponseFlag::NoCluster.into(),
@@ -90,7 +108,6 @@ impl Outcome {
                 .with(ResponseFlag::RetryLimitExceeded),
             Self::FlowLimit => ResponseFlag::Overload.into(),
             Self::Drained | Self::Forgotten => ResponseFlag::LocalReset.into(),
-            Self::Unsupported(_) => ResponseFlag::UpstreamConnectionFailure.into(),
         }
     }
 
@@ -103,11 +120,12 @@ impl Outcome {
             Self::FlowLimit => Some("flow_limit_reached"),
             Self::Drained => Some("drain_time_over"),
             Self::Forgotten => Some("internal_error"),
-            Self::Unsupported(what) | Self::Refused(what) => Some(what),
+            Self::Refused(what) => Some(what),
             Self::Completed
             | Self::AppReset
             | Self::AppGone
             | Self::UpstreamReset
+            | Self::UpstreamBroke(_)
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::Overflow
@@ -120,7 +138,7 @@ impl Outcome {
     /// Why there was no endpoint to connect to, or none could be, if that is what happened.
     pub fn transport_failure(&self) -> Option<&TransportFailure> {
         match self {
-            Self::ConnectFailed(failure) => Some(failure),
+            Self::ConnectFailed(failure) | Self::UpstreamBroke(failure) => Some(failure),
             Self::Unresolved | Self::DnsFailure => Some(&TransportFailure::Unresolved),
             Self::Completed
             | Self::AppReset
@@ -135,7 +153,6 @@ impl Outcome {
             | Self::FlowLimit
             | Self::Refused(_)
             | Self::Drained
-            | Self::Unsupported(_)
             | Self::Forgotten => None,
         }
     }
@@ -175,7 +192,32 @@ impl fmt::Display for TransportFailure {
             Self::Loop => f.write_str("upstream_leads_back_to_egressd"),
             Self::NoSocket(errno) => write!(f, "no_socket:_{errno}"),
             Self::Tls(failure) => failure.fmt(f),
+            Self::Tunnel(failure) => failure.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for TunnelFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "tunnel_refused:_{status}"),
+            Self::NotHttp => f.write_str("tunnel_answer_is_not_HTTP"),
+            Self::Closed => f.write_str("tunnel_closed_without_an_answer"),
+            Self::Timeout => f.write_str("tunnel_timeout"),
+            Self::Post => f.write_str("tunnel_by_POST_not_supported"),
+        }
+    }
+}
+
+impl From<TlsFailure> for TransportFailure {
+    fn from(failure: TlsFailure) -> Self {
+        Self::Tls(Box::new(failure))
+    }
+}
+
+impl From<TunnelFailure> for TransportFailure {
+    fn from(failure: TunnelFailure) -> Self {
+        Self::Tunnel(failure)
     }
 }
 

@@ -10,7 +10,7 @@ use rustls::{CommonState, HandshakeKind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{failure::TlsFailure, wire::Wire};
-use crate::addrs::LocalAddr;
+use crate::{addrs::LocalAddr, socket::Stream};
 
 /// A TLS connection, either side of one. Read and written like the socket it is on, and as hyper
 /// wants it.
@@ -70,12 +70,7 @@ impl TlsStream {
 
     /// Waits for the peer's reset while nothing is read from it; never ready otherwise.
     pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        match &mut *self.0 {
-            tokio_rustls::TlsStream::Client(stream) => stream.get_mut().0,
-            tokio_rustls::TlsStream::Server(stream) => stream.get_mut().0,
-        }
-        .stream_mut()
-        .poll_reset(cx)
+        self.wire().poll_reset(cx)
     }
 
     /// Closes in order: what was sent still arrives, then the end.
@@ -85,6 +80,19 @@ impl TlsStream {
             tokio_rustls::TlsStream::Server(stream) => stream.into_inner().0,
         }
         .close();
+    }
+
+    /// From here on, dropping it closes in order. Goodbye has been said, or need not be.
+    pub(crate) fn end(&mut self) {
+        self.wire().end();
+    }
+
+    fn wire(&mut self) -> &mut Stream {
+        match &mut *self.0 {
+            tokio_rustls::TlsStream::Client(stream) => stream.get_mut().0,
+            tokio_rustls::TlsStream::Server(stream) => stream.get_mut().0,
+        }
+        .stream_mut()
     }
 
     /// Our end's address; `None` for a Unix socket.

@@ -5,6 +5,7 @@ mod gateways;
 mod openssl;
 mod peers;
 mod pki;
+mod relays;
 mod server;
 mod sessions;
 mod streams;

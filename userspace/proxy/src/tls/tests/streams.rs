@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A connection, and the server's end of it.
-async fn connected() -> (TlsStream, server::TlsStream<tokio::net::TcpStream>) {
+pub(super) async fn connected() -> (TlsStream, server::TlsStream<tokio::net::TcpStream>) {
     let pki = Pki::new("ca");
     let originator = originator();
     let server = config(&pki.issue(Like::names(&["a.example"])), None);
