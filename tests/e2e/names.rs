@@ -5,6 +5,7 @@ mod by_name;
 mod capture;
 mod clients;
 mod outage;
+mod resolv_conf;
 mod stub;
 
 use egressd_tests::{Node, WORLD_V4};

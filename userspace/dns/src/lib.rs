@@ -25,7 +25,7 @@ pub use self::{
     answer::{Response, respond},
     metrics::{BOUNDS, Counter, Histogram, Metrics},
     names::{Found, Names},
-    resolv_conf::{Paths, SystemDns, SystemDnsError},
+    resolv_conf::{Changes, Paths, SystemDns, SystemDnsError},
     resolver::{Known, Origin, ResolveError, Resolver, ResolverSettings},
     server::{Listeners, ListenersId, Server, Wiring},
     socket::{Asked, NotKnown, SocketKind, SocketMaker, plain_socket},

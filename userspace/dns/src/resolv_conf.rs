@@ -1,7 +1,10 @@
 //! What the system says about DNS: `/etc/resolv.conf`, and the servers behind a local stub.
 
+mod changes;
+
 use std::{
-    fs, io,
+    fs::File,
+    io::{self, Read as _},
     net::{IpAddr, SocketAddr, SocketAddrV6},
     path::{Path, PathBuf},
     time::Duration,
@@ -9,6 +12,7 @@ use std::{
 
 use resolv_conf::ScopedIp;
 
+pub use self::changes::Changes;
 use crate::upstream::{Foreign, Upstream, Upstreams, is_local};
 
 /// Where the files are.
@@ -77,26 +81,26 @@ impl SystemDns {
     /// `/etc/resolv.conf` is there and cannot be read. Without it, the server is 127.0.0.1, as for
     /// every program.
     pub fn read(paths: &Paths) -> Result<Self, SystemDnsError> {
+        Ok(Self::of(&Files::read(paths)?, paths))
+    }
+
+    fn of(files: &Files, paths: &Paths) -> Self {
         let path = &paths.resolv_conf;
-        let text = match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            text => text.map_err(|source| SystemDnsError::Read { path: path.clone(), source })?,
-        };
-        let config = parse(path, &text);
+        let config = parse(path, &files.resolv_conf);
         let servers = addresses(&config.get_nameservers_or_local());
         let (upstreams, source) = if servers.iter().any(|server| is_local(server.ip())) {
-            behind_stub(&servers, paths).unwrap_or_else(|| (servers.clone(), path.clone()))
+            files.behind_stub(&servers, paths).unwrap_or_else(|| (servers.clone(), path.clone()))
         } else {
             (servers.clone(), path.clone())
         };
-        Ok(Self {
+        Self {
             servers,
             upstreams,
             search: config.get_last_search_or_domain().cloned().collect(),
             timeout: Duration::from_secs(config.timeout.clamp(1, 30).into()),
             attempts: usize::try_from(config.attempts.clamp(1, 5)).unwrap_or(2),
             source,
-        })
+        }
     }
 
     /// The upstreams for forwarding: these servers, and never the stub that they stand behind. A
@@ -108,6 +112,61 @@ impl SystemDns {
     }
 }
 
+/// What is in the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Files {
+    /// Nothing if it is not there.
+    resolv_conf: Vec<u8>,
+    /// In the order of [`Paths::behind_stub`]; nothing of those that cannot be read.
+    behind_stub: Vec<Vec<u8>>,
+}
+
+impl Files {
+    fn read(paths: &Paths) -> Result<Self, SystemDnsError> {
+        let path = &paths.resolv_conf;
+        let resolv_conf = match read_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            text => text.map_err(|source| SystemDnsError::Read { path: path.clone(), source })?,
+        };
+        let behind_stub =
+            paths.behind_stub.iter().map(|path| read_file(path).unwrap_or_default()).collect();
+        Ok(Self { resolv_conf, behind_stub })
+    }
+
+    /// Whether resolv.conf has a line that names a server.
+    fn name_a_server(&self, paths: &Paths) -> bool {
+        !parse(&paths.resolv_conf, &self.resolv_conf).nameservers.is_empty()
+    }
+
+    /// The servers of the first file that names one which is not on this node. Servers of
+    /// resolv.conf that are no stub stay.
+    fn behind_stub(
+        &self,
+        servers: &[SocketAddr],
+        paths: &Paths,
+    ) -> Option<(Vec<SocketAddr>, PathBuf)> {
+        paths.behind_stub.iter().zip(&self.behind_stub).find_map(|(path, text)| {
+            let found = addresses(&parse(path, text).nameservers);
+            let mut real: Vec<_> =
+                found.into_iter().filter(|server| !is_local(server.ip())).collect();
+            let others = servers.iter().filter(|server| !is_local(server.ip()));
+            for other in others {
+                if !real.is_empty() && !real.contains(other) {
+                    real.push(*other);
+                }
+            }
+            (!real.is_empty()).then(|| (real, path.clone()))
+        })
+    }
+}
+
+/// As much of a file as any resolver configuration can need.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MAX_FILE).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 fn parse(path: &Path, text: &[u8]) -> resolv_conf::Config {
     let (mut config, errors) = resolv_conf::Config::parse_with_errors(text);
     for error in errors {
@@ -115,23 +174,6 @@ fn parse(path: &Path, text: &[u8]) -> resolv_conf::Config {
     }
     config.glibc_normalize();
     config
-}
-
-/// The servers of the first file that names one which is not on this node. Servers of resolv.conf
-/// that are no stub stay.
-fn behind_stub(servers: &[SocketAddr], paths: &Paths) -> Option<(Vec<SocketAddr>, PathBuf)> {
-    paths.behind_stub.iter().find_map(|path| {
-        let config = parse(path, &fs::read(path).ok()?);
-        let found = addresses(&config.nameservers);
-        let mut real: Vec<_> = found.into_iter().filter(|server| !is_local(server.ip())).collect();
-        let others = servers.iter().filter(|server| !is_local(server.ip()));
-        for other in others {
-            if !real.is_empty() && !real.contains(other) {
-                real.push(*other);
-            }
-        }
-        (!real.is_empty()).then(|| (real, path.clone()))
-    })
 }
 
 fn addresses(servers: &[ScopedIp]) -> Vec<SocketAddr> {
@@ -157,9 +199,13 @@ fn scope_id(scope: &str) -> u32 {
 }
 
 const DNS_PORT: u16 = 53;
+/// Bytes read of each file.
+const MAX_FILE: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     struct Files(tempfile::TempDir);

@@ -18,6 +18,7 @@
 //! | the ring buffer of events is full | as always | untouched | counter `events_lost`: records are missing, counts are not | none needed |
 //! | the DNS server hangs or dies | port 53 is left alone after one second without a sign of life | untouched | `egressd status` does not answer, or its `dns` counters stand still | start the daemon again |
 //! | the stub of resolv.conf asks us what we ask it | SERVFAIL for names that are not ours; ours are answered | untouched | a warning names the upstream; counter `dns.upstream_loops` | set `dns.upstreams`, or let the stub ask others than those captured |
+//! | resolv.conf becomes empty, unreadable or names no server; or the servers behind a local stub are gone | as before: the last good servers are captured and asked | untouched | one warning in the log, `dns` in `egressd status` | write it anew: within a second it counts |
 //! | no upstream DNS server answers | known names keep their last addresses for up to a day; queries for other names get SERVFAIL | untouched | counters `upstream_failures`, `stale_answers` | look at the servers of resolv.conf or `dns.upstreams` |
 //! | the file of virtual addresses is corrupt | hosts get new addresses | go on | an error in the log; the file is kept under another name | nothing: programs ask again within 30 s |
 //! | no virtual address is left | the host resolves upstream as if it were not declared | untouched | one error with host and range | write `addresses`, or opt hosts out |

@@ -1,8 +1,9 @@
 //! The daemon: put together, run, reloaded, drained, taken apart.
 
-use std::{path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use egressd_datapath::{Datapath, DnsSockets, Listeners, MARK, Notice};
+use egressd_dns::Changes;
 use egressd_proxy::{
     AccessLog, Encoding, LoopGuard, Mark, Parts, Records, Server, Snapshot, SocketFactory,
 };
@@ -43,7 +44,7 @@ pub(super) async fn run(
         (Some(capture), true) => capture.clone(),
         (None, true) => DnsCapture::ResolvConf,
     };
-    let plan = Plan::read(config, &capture)?;
+    let (plan, changes) = Plan::read(config, &capture)?;
     let mut datapath = Datapath::load(settings(config, &plan))?;
     let listeners = Listeners::bind(config.capture.port)?;
     datapath.configure(&listeners)?;
@@ -93,7 +94,7 @@ pub(super) async fn run(
     let answering = Arc::clone(&state);
     let serving = async move { admin.serve(move |command| answer(&answering, command)).await };
     let serving = tokio::spawn(serving);
-    let mut work = Work { state: Arc::clone(&state), store, files, told, signals };
+    let mut work = Work { state: Arc::clone(&state), store, files, changes, told, signals };
     work.until_told_to_stop().await;
     tracing::info!(flows = state.server.stats().active, "draining");
     state.datapath().stop_capture();
@@ -145,6 +146,7 @@ struct Work {
     state: Arc<State>,
     store: Store,
     files: Option<Watch>,
+    changes: Changes,
     told: UnboundedReceiver<Notice>,
     signals: Signals,
 }
@@ -155,6 +157,7 @@ enum Happening {
     Hangup,
     Changed(Changed),
     Told(Notice),
+    Look,
     Sweep,
 }
 
@@ -162,11 +165,13 @@ impl Work {
     async fn until_told_to_stop(&mut self) {
         let namespaces = Arc::new(Namespaces::default());
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut look = tokio::time::interval(LOOK);
         loop {
             let happening = tokio::select! {
                 told = self.signals.next() => told,
                 changed = changed(&mut self.files) => Happening::Changed(changed),
                 Some(notice) = self.told.recv() => Happening::Told(notice),
+                _ = look.tick() => Happening::Look,
                 _ = sweep.tick() => Happening::Sweep,
             };
             match happening {
@@ -174,6 +179,7 @@ impl Work {
                 Happening::Hangup => self.hang_up(),
                 Happening::Changed(changed) => self.reload(&changed),
                 Happening::Told(notice) => self.hear(&namespaces, notice),
+                Happening::Look => self.look_at_resolv_conf(),
                 Happening::Sweep => {
                     let (namespaces, state) = (Arc::clone(&namespaces), Arc::clone(&self.state));
                     tokio::task::spawn_blocking(move || namespaces.sweep(&state));
@@ -190,7 +196,7 @@ impl Work {
     }
 
     /// Lets flows end, for as long as the configuration says or until told a second time.
-    async fn drain(&mut self, limit: std::time::Duration) {
+    async fn drain(&mut self, limit: Duration) {
         let end = self.state.server.shutdown(limit);
         tokio::pin!(end);
         let drained = loop {
@@ -221,6 +227,24 @@ impl Work {
         }
     }
 
+    /// Follows what the system says about DNS: first who is asked, then whose queries are captured.
+    fn look_at_resolv_conf(&mut self) {
+        let Some(system) = self.changes.look() else { return };
+        let show = |servers: &[SocketAddr]| {
+            servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",")
+        };
+        tracing::info!(
+            servers = show(&system.servers),
+            upstreams = show(&system.upstreams),
+            source = %system.source.display(),
+            "the system's DNS servers have changed"
+        );
+        let captured = self.state.dns.follow(system);
+        if let Err(error) = self.state.datapath().set_dns_servers(&captured) {
+            tracing::error!(%error, "capturing queries to the system's DNS servers");
+        }
+    }
+
     fn hear(&self, namespaces: &Arc<Namespaces>, notice: Notice) {
         match notice {
             Notice::NewNetns { .. } if self.state.capture().namespaces == Own => {}
@@ -237,6 +261,9 @@ impl Work {
         }
     }
 }
+
+/// How often resolv.conf is looked at: a change counts the second time it is seen.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Watches resources; without that, SIGHUP still works.
 pub(super) fn watch(paths: &[std::path::PathBuf]) -> Option<Watch> {

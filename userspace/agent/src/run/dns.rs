@@ -4,12 +4,12 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use egressd_datapath::{DnsServers, DnsSettings, DnsSockets, Heartbeat};
 use egressd_dns::{
-    Foreign, Listeners, ListenersId, Metrics, Names, NotKnown, Origin, Paths, Resolver,
+    Changes, Foreign, Listeners, ListenersId, Metrics, Names, NotKnown, Origin, Paths, Resolver,
     ResolverSettings, Server, SocketKind, SystemDns, Upstream, Upstreams, Wiring, plain_socket,
 };
 use egressd_proxy::{Addresses, Resolving, SocketFactory};
@@ -24,22 +24,27 @@ use crate::config::{Config, DnsCapture};
 pub(super) struct Plan {
     /// Whose queries are captured; `None` leaves DNS alone.
     pub(super) capture: Option<DnsServers>,
+    /// Whether `capture` is what resolv.conf says.
+    follows: bool,
     system: SystemDns,
     upstreams: Vec<Upstream>,
 }
 
 impl Plan {
-    /// Reads resolv.conf and puts it together with `dns:` of the configuration.
-    pub(super) fn read(config: &Config, capture: &DnsCapture) -> Result<Self, Failure> {
-        let system = SystemDns::read(&Paths::default())
+    /// Reads resolv.conf and puts it together with `dns:` of the configuration; also gives what will
+    /// notice when resolv.conf changes.
+    pub(super) fn read(config: &Config, capture: &DnsCapture) -> Result<(Self, Changes), Failure> {
+        let (system, changes) = Changes::start(Paths::default())
             .map_err(Failure::machine("finding the system's DNS servers"))?;
+        let follows = *capture == DnsCapture::ResolvConf;
         let capture = match capture {
             DnsCapture::Off => None,
             DnsCapture::All => Some(DnsServers::All),
             DnsCapture::Listed(servers) => Some(DnsServers::Listed(servers.clone())),
             DnsCapture::ResolvConf => Some(DnsServers::Listed(Self::everybody(&system))),
         };
-        Ok(Self { capture, system, upstreams: config.dns.upstreams.clone() })
+        let upstreams = config.dns.upstreams.clone();
+        Ok((Self { capture, follows, system, upstreams }, changes))
     }
 
     /// The servers programs ask, and those a local stub asks for them: a program that speaks to the
@@ -65,6 +70,18 @@ impl Plan {
         }
     }
 
+    /// The same with the system's DNS as it is now.
+    fn follow(&mut self, system: SystemDns) {
+        if self.follows {
+            self.capture = Some(DnsServers::Listed(Self::everybody(&system)));
+        }
+        self.system = system;
+    }
+
+    fn search(&self) -> &str {
+        self.system.search.first().map_or("", String::as_str)
+    }
+
     fn upstreams(&self) -> Upstreams {
         if self.upstreams.is_empty() {
             return self.system.to_upstreams();
@@ -78,6 +95,7 @@ pub(super) struct Dns {
     server: Option<Server>,
     resolver: Resolver,
     metrics: Arc<Metrics>,
+    plan: Mutex<Plan>,
 }
 
 impl Dns {
@@ -119,13 +137,29 @@ impl Dns {
                 let server =
                     Server::start(wiring).map_err(Failure::machine("starting the DNS server"))?;
                 server.set_upstreams(plan.upstreams());
-                let search = plan.system.search.first().map_or("", String::as_str);
-                server.set_search(search);
+                server.set_search(plan.search());
                 Some(server)
             }
             (Some(_) | None, _) => None,
         };
-        Ok(Self { server, resolver, metrics })
+        Ok(Self { server, resolver, metrics, plan: Mutex::new(plan.clone()) })
+    }
+
+    /// Takes the system's DNS as it is now: who is asked, at once; whose queries are captured is
+    /// given back, for the kernel side.
+    pub(super) fn follow(&self, system: SystemDns) -> Vec<IpAddr> {
+        let mut plan = self.plan();
+        plan.follow(system);
+        if let Some(server) = &self.server {
+            server.set_upstreams(plan.upstreams());
+            server.set_search(plan.search());
+        }
+        self.resolver.set_upstreams(&plan.upstreams());
+        plan.listed().to_vec()
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves the sockets of one network namespace; nothing where DNS is left alone.
@@ -169,9 +203,16 @@ impl Dns {
 
     /// What `egressd status` shows.
     pub(super) fn status(&self) -> serde_json::Value {
-        let metrics = &self.metrics;
+        let (metrics, plan) = (&self.metrics, self.plan());
+        let captured: Vec<_> = plan.listed().iter().map(IpAddr::to_string).collect();
+        let upstreams: Vec<_> = plan.upstreams().servers().map(ToString::to_string).collect();
         serde_json::json!({
             "serving": self.is_serving(),
+            "captured": match &plan.capture {
+                Some(DnsServers::All) => "all".into(),
+                Some(DnsServers::Listed(_)) | None => serde_json::json!(captured),
+            },
+            "upstreams": upstreams,
             "requests": metrics.requests.get(),
             "upstream_requests": metrics.upstream_requests.get(),
             "upstream_failures": metrics.upstream_failures.get(),
