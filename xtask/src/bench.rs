@@ -8,6 +8,7 @@ use crate::cmd;
 mod capture;
 mod stats;
 mod tables;
+mod tcp;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Parser)]
@@ -22,6 +23,8 @@ enum Name {
     Capture,
     /// Reading, compiling, deciding and changing 10,000 services.
     Tables,
+    /// Connections, small requests, bulk and memory beside other proxies.
+    Tcp,
 }
 
 /// Measures, prints the table, and fails if a goal is missed.
@@ -29,14 +32,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let report = match args.name {
         Name::Capture => capture::run()?,
         Name::Tables => tables::run()?,
+        Name::Tcp => tcp::run()?,
     };
     report.print()
 }
 
 /// What a benchmark found.
 struct Report {
-    /// Left column and the values beside it; the first row is the head.
-    table: Vec<[String; 4]>,
+    /// Left column and the values beside it; the first row is the head, and as long as any other.
+    table: Vec<Vec<String>>,
     goals: Vec<Goal>,
 }
 
@@ -48,13 +52,14 @@ struct Goal {
 
 impl Report {
     fn print(&self) -> Result<()> {
-        let mut widths = [0; 4];
+        let mut widths = vec![0; self.table.first().map_or(0, Vec::len)];
         for row in &self.table {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        for [name, cells @ ..] in &self.table {
+        for row in &self.table {
+            let [name, cells @ ..] = row.as_slice() else { continue };
             let cells = cells.iter().zip(&widths[1..]);
             let cells: Vec<_> = cells.map(|(cell, width)| format!("{cell:>width$}")).collect();
             cmd::say(&format!("{name:<0$}  {1}", widths[0], cells.join("  ")));

@@ -198,5 +198,5 @@ fn report(rounds: &[Rounds]) -> Report {
         goal("connect() that is captured", hit.over(near), HIT_LIMIT),
         goal("round trip on an established connection", watched.over(free), noise),
     ];
-    Report { table, goals }
+    Report { table: table.into_iter().map(Vec::from).collect(), goals }
 }

@@ -153,7 +153,7 @@ fn report(small: &Figures, large: &Figures) -> Result<Report> {
     }
     goal("changed ServiceEntry of 10,000", milliseconds("entry-middle")?, CHANGE_LIMIT, "ms");
     goal("changed VirtualService", milliseconds("rule-middle")?, CHANGE_LIMIT, "ms");
-    Ok(Report { table, goals })
+    Ok(Report { table: table.into_iter().map(Vec::from).collect(), goals })
 }
 
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cmd, setup::bring};
 
 /// Package and what it is for.
-const PACKAGES: [(&str, &str); 20] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("bind9", "an authoritative DNS server"),
     ("bind9-dnsutils", "dig and nsupdate"),
     ("busybox-static", "userland of the kernels' guest"),
@@ -16,8 +16,11 @@ const PACKAGES: [(&str, &str); 20] = [
     ("dnsmasq-base", "the DNS stub of many a node"),
     ("g++", "compiles libFuzzer"),
     ("gcc", "the linker of host programs"),
+    ("haproxy", "a proxy to measure against"),
     ("iproute2", "namespaces, addresses, links"),
     ("musl-tools", "programs with musl's resolver"),
+    ("libnginx-mod-stream", "makes nginx a proxy to measure against"),
+    ("nftables", "turns connections to the proxies measured against"),
     ("nginx", "an HTTP server as people run it"),
     ("nghttp2-client", "h2load, which speaks HTTP/2"),
     ("nodejs", "node, which resolves in two ways"),

@@ -1,7 +1,15 @@
-//! A load generator for `cargo xtask bench capture`: servers, and clients that print medians.
+//! A load generator for `cargo xtask bench capture` and `bench tcp`: servers, and clients that print
+//! medians.
 //!
 //! One process, one measurement, one line of output, so that the caller can place each in a cgroup
 //! and take turns between them.
+
+mod backend;
+mod bulk;
+mod events;
+mod exchange;
+mod hello;
+mod hold;
 
 use std::{
     env,
@@ -19,7 +27,11 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 const USAGE: &str = "usage: egressd-load serve {close|idle|echo|sink} ADDRESS…\n\
                      \x20      egressd-load {connect|connect-only} ADDRESS COUNT\n\
                      \x20      egressd-load round-trip ADDRESS BYTES COUNT\n\
-                     \x20      egressd-load bulk ADDRESS MEBIBYTES";
+                     \x20      egressd-load bulk ADDRESS MEBIBYTES\n\
+                     \x20      egressd-load backend ADDRESS…\n\
+                     \x20      egressd-load {requests|connections|download|upload} ADDRESS AT-ONCE MILLISECONDS\n\
+                     \x20      egressd-load hellos ADDRESS AT-ONCE MILLISECONDS SNI\n\
+                     \x20      egressd-load hold ADDRESS COUNT";
 
 /// What bulk transfers write at a time.
 const BLOCK: usize = 128 * 1024;
@@ -54,8 +66,41 @@ fn run(words: &[&str]) -> Result<String> {
             round_trips(address.parse()?, bytes.parse()?, count.parse()?)
         }
         ["bulk", address, mebibytes] => bulk(address.parse()?, mebibytes.parse()?),
+        ["backend", addresses @ ..] => backend::serve(addresses),
+        ["requests", to, at_once, time] => exchange(to, at_once, time, small(), false),
+        ["connections", to, at_once, time] => exchange(to, at_once, time, small(), true),
+        ["hellos", to, at_once, time, name] => {
+            exchange(to, at_once, time, hello::client_hello(name), true)
+        }
+        ["download", to, at_once, time] => {
+            bulk::run(to.parse()?, at_once.parse()?, milliseconds(time)?, bulk::Way::Down)
+        }
+        ["upload", to, at_once, time] => {
+            bulk::run(to.parse()?, at_once.parse()?, milliseconds(time)?, bulk::Way::Up)
+        }
+        ["hold", to, count] => hold::run(to.parse()?, count.parse()?),
         _ => Err(USAGE.into()),
     }
+}
+
+fn exchange(
+    to: &str,
+    at_once: &str,
+    time: &str,
+    request: Vec<u8>,
+    connect: bool,
+) -> Result<String> {
+    let (to, at_once, time) = (to.parse()?, at_once.parse()?, milliseconds(time)?);
+    exchange::run(&exchange::Load { to, at_once, time, request, connect })
+}
+
+fn milliseconds(text: &str) -> Result<Duration> {
+    Ok(Duration::from_millis(text.parse()?))
+}
+
+/// A request of 64 bytes that the backend sends back.
+fn small() -> Vec<u8> {
+    vec![b'e'; 64]
 }
 
 /// Serves until it is killed.
