@@ -5,4 +5,4 @@ mod routes;
 mod seeds;
 mod session;
 mod tls;
-mod world;
+pub(crate) mod world;

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers outside #[test] functions fail the test as well")]
 
 mod clients;
+mod doors;
 mod families;
 mod hosts;
 mod http;

@@ -4,6 +4,7 @@ mod adapt;
 mod daemon;
 mod diff;
 mod dns;
+mod doors;
 mod in_force;
 mod known_hosts;
 mod namespaces;

@@ -17,6 +17,7 @@ use crate::{
     cluster::{ClusterLease, HostLease, Mesh},
     plan::{Forward, Target},
     record::{FlowRecord, Outcome},
+    relay::Side,
     resolve::Resolver,
     socket::{SocketFactory, Stream},
     tls::{Originator, TlsStream},
@@ -68,7 +69,7 @@ pub(crate) async fn connect(
     tools: Tools<'_>,
     forward: &Forward,
     client: ClientAddr,
-    app: &mut Stream,
+    app: &mut impl Side,
     record: &mut FlowRecord,
 ) -> Result<Connected, Outcome> {
     // Boxed: it is over soon, and the flow would carry the room for it to its end.
@@ -77,7 +78,7 @@ pub(crate) async fn connect(
         if let Poll::Ready(done) = connecting.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
-        app.poll_reset(cx).map(|_error| Err(Outcome::AppGone))
+        app.poll_broken(cx).map(|_error| Err(Outcome::AppGone))
     })
     .await
 }

@@ -4,6 +4,8 @@
 //!
 //! or, where requests are routed one by one, `Sniffed -> Requests`, and on in [`http`].
 
+mod doors;
+
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
@@ -14,19 +16,21 @@ use egressd_tables::{HttpDecision, RequestHead, RouteTable};
 use tokio::time::Instant;
 
 use crate::{
-    addrs::{ClientAddr, OriginalDst},
+    addrs::ClientAddr,
     connect::{self, Connected, Tools, Upstream},
     http::{self, Downstream, HttpIo, Origin, Routes, Speaks},
     original::Original,
     plan::{Forward, Requests, Router},
     record::{Fate, FlowRecord, Outcome, Pending, TransportFailure},
-    relay::{self, Carried, Ending, Ends, Limits, SealedEnds},
+    relay::{self, Carried, Ending, Ends, Limits, SealedEnds, Side},
     server::{Slot, Worker},
     snapshot::Snapshot,
     sniff::{self, HttpVersion, Sniffed},
     socket::{Accepted, Stream, reset},
-    tls::TlsFailure,
+    tls::{TlsFailure, TlsStream},
 };
+
+pub(crate) use self::doors::run as run_at_door;
 
 /// Carries one connection through.
 pub(crate) async fn run(worker: Arc<Worker>, accepted: Accepted, slot: Result<Slot, OverLimit>) {
@@ -46,7 +50,9 @@ pub(crate) async fn run(worker: Arc<Worker>, accepted: Accepted, slot: Result<Sl
     }
     let mut app = Stream::accepted(socket);
     let outcome = match decide(&worker, &mut app, &mut pending.flow).await {
-        Ok(Way::Relay(forward)) => carry(&worker, app, client, forward, &mut pending.flow).await,
+        Ok(Way::Relay(forward)) => {
+            carry(&worker, App::Plain(app), client, forward, &mut pending.flow).await
+        }
         Ok(Way::Requests(http)) => {
             // Boxed: most flows are relayed, and all would carry the room for it to their end.
             Box::pin(serve(&worker, app, client, http, pending)).await;
@@ -88,7 +94,8 @@ async fn serve(
     let destination = original.destination;
     let origin = Origin { client, destination, original: place, explicit };
     let snapshot = Arc::clone(&worker.shared.snapshot);
-    let routes = Following::new(snapshot, destination, router, table);
+    let find = move |router: &dyn Router| Some(router.requests(destination)?.table);
+    let routes = Following::new(snapshot, router, table, find);
     let downstream = Downstream::new(Arc::clone(&worker.http), Box::new(routes), origin, original);
     pending.leave_to_requests();
     let speaks = match version {
@@ -101,9 +108,10 @@ async fn serve(
 
 /// Decides requests by the generation in force, which may be another one than when the connection
 /// began.
-struct Following {
+struct Following<F> {
     snapshot: Arc<Snapshot>,
-    destination: OriginalDst,
+    /// Finds the connection's table in a generation.
+    find: F,
     /// The last generation that was asked, and its table.
     last: Mutex<Asked>,
 }
@@ -114,25 +122,28 @@ struct Asked {
     table: Arc<RouteTable>,
 }
 
-impl Following {
+impl<F> Following<F> {
     fn new(
         snapshot: Arc<Snapshot>,
-        destination: OriginalDst,
         router: Arc<Box<dyn Router>>,
         table: Arc<RouteTable>,
+        find: F,
     ) -> Self {
-        Self { snapshot, destination, last: Mutex::new(Asked { router, table }) }
+        Self { snapshot, find, last: Mutex::new(Asked { router, table }) }
     }
 }
 
-impl Routes for Following {
+impl<F> Routes for Following<F>
+where
+    F: Fn(&dyn Router) -> Option<Arc<RouteTable>> + Send + Sync,
+{
     fn route(&self, head: &RequestHead<'_>) -> HttpDecision {
         let current = self.snapshot.load();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&current, &last.router) {
             // A generation for which this is not HTTP leaves the connection as it is.
-            if let Some(requests) = current.requests(self.destination) {
-                last.table = requests.table;
+            if let Some(table) = (self.find)(&**current) {
+                last.table = table;
             }
             last.router = current;
         }
@@ -154,9 +165,17 @@ fn original(worker: &Worker, socket: &OwnedFd) -> Option<Original> {
     }
 }
 
+/// The application's side of a flow.
+enum App {
+    /// As it is.
+    Plain(Stream),
+    /// In TLS that ends here.
+    Tls(TlsStream),
+}
+
 async fn carry(
     worker: &Worker,
-    mut app: Stream,
+    mut app: App,
     client: ClientAddr,
     forward: Forward,
     record: &mut FlowRecord,
@@ -168,7 +187,10 @@ async fn carry(
         resolver: &*shared.resolver,
         max_attempts: shared.config.max_connect_attempts.max(1),
     };
-    let connected = connect::connect(tools, &forward, client, &mut app, record).await;
+    let connected = match &mut app {
+        App::Plain(app) => connect::connect(tools, &forward, client, app, record).await,
+        App::Tls(app) => connect::connect(tools, &forward, client, app, record).await,
+    };
     let Connected { upstream, leases } = match connected {
         Ok(connected) => connected,
         Err(outcome) => return outcome,
@@ -179,14 +201,23 @@ async fn carry(
     };
     // From here on the cluster is known by its leases alone.
     drop(forward);
-    let ending = match upstream {
-        Upstream::Plain(upstream) => {
+    // Boxed: most flows are not TLS on our side, and all would carry the room for it.
+    let ending = match (app, upstream) {
+        (App::Plain(app), Upstream::Plain(upstream)) => {
             let ends = Ends { app, upstream };
             let mut flow = Flow { record, ends, carried: Carried::default() };
             relay::relay(&mut flow.ends, limits, &shared.pipes, &mut flow.carried).await
         }
-        Upstream::Tls(upstream) => {
-            // Boxed: most flows are not TLS on our side, and all would carry the room for it.
+        (App::Plain(app), Upstream::Tls(upstream)) => {
+            record.upstream_local = upstream.local_addr();
+            Box::pin(carry_sealed(SealedEnds { app, upstream }, limits, record)).await
+        }
+        (App::Tls(app), Upstream::Plain(upstream)) => {
+            record.upstream_local = upstream.local_addr();
+            Box::pin(carry_sealed(SealedEnds { app, upstream }, limits, record)).await
+        }
+        (App::Tls(app), Upstream::Tls(upstream)) => {
+            record.upstream_local = upstream.local_addr();
             Box::pin(carry_sealed(SealedEnds { app, upstream }, limits, record)).await
         }
     };
@@ -206,9 +237,12 @@ async fn carry(
     }
 }
 
-/// Carries bytes to an endpoint that is spoken TLS to.
-async fn carry_sealed(mut ends: SealedEnds, limits: Limits, record: &mut FlowRecord) -> Ending {
-    record.upstream_local = ends.upstream.local_addr();
+/// Carries bytes where a side is spoken TLS to.
+async fn carry_sealed<A: Side, U: Side>(
+    mut ends: SealedEnds<A, U>,
+    limits: Limits,
+    record: &mut FlowRecord,
+) -> Ending {
     let mut flow = Sealed { record, carried: Carried::default() };
     relay::relay_sealed(&mut ends, limits, &mut flow.carried).await
 }

@@ -54,7 +54,7 @@ pub(crate) use self::{
     circuit::Circuits,
     connector::Sockets,
     downstream::{Downstream, HttpWorker, Routes},
-    io::HttpIo,
+    io::{HttpIo, TlsIo},
     places::Places,
     serve::{Speaks, serve},
     upstream::Origin,

@@ -51,6 +51,7 @@ mod addrs;
 mod cluster;
 mod config;
 mod connect;
+mod door;
 mod flow;
 mod http;
 mod original;
@@ -66,12 +67,13 @@ mod socket;
 mod stats;
 #[cfg(test)]
 mod testing;
-#[cfg_attr(not(test), expect(dead_code, reason = "gateways are not served yet"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "opaque bytes are not carried in TLS yet"))]
 mod tls;
 
 pub use access_log::{AccessLog, AccessLogError, CLOSING, Encoding, GATHER};
 pub use addrs::{ClientAddr, LocalAddr, OriginalDst, UnixName, UpstreamAddr};
 pub use config::{Config, RESERVED};
+pub use door::Door;
 pub use http::HttpSettings;
 pub use original::{Original, Originals};
 pub use record::{
@@ -79,7 +81,7 @@ pub use record::{
     TransportFailure, TunnelFailure, write_json, write_text,
 };
 pub use resolve::{Addresses, ResolveError, Resolver, Resolving, SystemResolver};
-pub use server::{BACKLOG, Drained, ListenerId, Parts, Server};
+pub use server::{BACKLOG, Drained, ListenerId, Opened, Parts, Server};
 pub use snapshot::Snapshot;
 pub use socket::{ConnectError, IpRange, Keepalive, LoopGuard, LoopReason, Mark, SocketFactory};
 pub use stats::Stats;

@@ -1,16 +1,21 @@
 //! From a decision of the tables to what is done about it: a plain value, and the last place where
 //! policy is looked at.
 
+mod doors;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use egressd_tables as tables;
 use egressd_tables::{
-    Action, BLACK_HOLE, ClusterRef, Decision, Discovery, Flow, IpFamilies, RouteTable, Tables,
+    Action, BLACK_HOLE, ClusterRef, Decision, Discovery, Flow, IpFamilies, Listener, RouteTable,
+    Tables,
 };
 
+pub(crate) use self::doors::{Arrangement, wanted_at_door};
 use crate::{
     addrs::{OriginalDst, UpstreamAddr},
     cluster::{Cluster, Registry},
+    door::Door,
     random,
     record::Outcome,
     sniff::{Sniffed, Wanted},
@@ -29,6 +34,23 @@ pub(crate) trait Router: Send + Sync {
     fn requests(&self, destination: OriginalDst) -> Option<Requests> {
         let _ = destination;
         None
+    }
+
+    /// The listener behind a door; `None` if there is none, or none any more. Default: never.
+    fn listener(&self, door: &Door) -> Option<Arc<Listener>> {
+        let _ = door;
+        None
+    }
+
+    /// What is done with a connection that came in by a listener of our own. Default: nothing.
+    fn arrange(
+        &self,
+        listener: &Arc<Listener>,
+        destination: OriginalDst,
+        sniffed: &Sniffed,
+    ) -> Arrangement {
+        let _ = (listener, destination, sniffed);
+        Arrangement::nowhere()
     }
 }
 
@@ -118,12 +140,24 @@ impl Router for Generation {
 
     fn requests(&self, destination: OriginalDst) -> Option<Requests> {
         let flow = Flow { destination: destination.0, sniffed: tables::Sniffed::Http };
-        let Decision { listener, action, original, .. } = self.tables.decide(&flow);
-        let explicit = matches!(listener.bind, tables::Bind::Socket(_));
+        let Decision { action, original, .. } = self.tables.decide(&flow);
         match action {
-            Action::Http(table) => Some(Requests { table, original, explicit }),
+            Action::Http(table) => Some(Requests { table, original, explicit: false }),
             Action::Tcp(_) | Action::Refuse(_) => None,
         }
+    }
+
+    fn listener(&self, door: &Door) -> Option<Arc<Listener>> {
+        self.behind(door)
+    }
+
+    fn arrange(
+        &self,
+        listener: &Arc<Listener>,
+        destination: OriginalDst,
+        sniffed: &Sniffed,
+    ) -> Arrangement {
+        self.at_door(listener, destination, sniffed)
     }
 }
 

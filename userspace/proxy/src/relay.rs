@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use self::pump::{Broken, End, Pump};
 pub(crate) use self::{
     pipe::PipePool,
-    sealed::{SealedEnds, relay_sealed},
+    sealed::{SealedEnds, Side, relay_sealed},
 };
 use crate::socket::Stream;
 

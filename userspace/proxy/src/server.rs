@@ -5,7 +5,7 @@ mod worker;
 
 use std::{
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -24,6 +24,7 @@ use self::worker::{Command, spawn};
 pub(crate) use self::worker::{Slot, Worker};
 use crate::{
     config::Config,
+    door::{Door, Entrance},
     http::Circuits,
     original::Originals,
     record::Records,
@@ -32,7 +33,7 @@ use crate::{
     snapshot::Snapshot,
     socket::SocketFactory,
     stats::Stats,
-    tls::{Originator, Sources},
+    tls::{Originator, Sources, Terminator},
 };
 
 /// Serves captured connections on listeners that it is given.
@@ -69,6 +70,15 @@ pub struct Parts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(usize);
 
+/// A door that is open.
+#[derive(Debug)]
+pub struct Opened {
+    listeners: Vec<ListenerId>,
+    addr: SocketAddr,
+    /// Disconnected once the last worker has closed the socket.
+    closed: std::sync::mpsc::Receiver<()>,
+}
+
 /// How the end went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
@@ -89,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) pipes: Arc<PipePool>,
     /// Speaks TLS to endpoints.
     pub(crate) originator: Arc<Originator>,
+    /// Speaks TLS to the clients of Gateways.
+    pub(crate) terminator: Terminator,
     /// What clusters of HTTP have under way.
     pub(crate) circuits: Arc<Circuits>,
     /// Flows under way.
@@ -123,6 +135,7 @@ impl Server {
             originals,
             records,
             pipes,
+            terminator: Terminator::new(sources.clone()),
             originator: Arc::new(Originator::new(sources)),
             circuits: Arc::default(),
             active,
@@ -149,13 +162,49 @@ impl Server {
     /// # Errors
     /// The socket cannot be used without blocking, or has no address.
     pub fn serve(&self, listener: TcpListener) -> io::Result<ListenerId> {
-        listener.set_nonblocking(true)?;
-        SockRef::from(&listener).set_tcp_nodelay(true)?;
-        // Listening again only sets the length of the queue.
-        rustix::net::listen(&listener, BACKLOG)?;
+        prepare(&listener)?;
         self.shared.factory.guard().add_listener(listener.local_addr()?);
+        self.start(listener, Entrance::Captured)
+    }
+
+    /// Serves a listening socket that clients dial by themselves, on every worker, until
+    /// [`Server::shut`] or the end. What happens to its connections the generation in force says.
+    ///
+    /// # Errors
+    /// The socket cannot be used without blocking, or has no address.
+    pub fn open(&self, listener: &TcpListener, door: Door) -> io::Result<Opened> {
+        prepare(listener)?;
+        let (addr, door) = (listener.local_addr()?, Arc::new(door));
+        self.shared.factory.guard().add_door(addr);
+        let (open, closed) = std::sync::mpsc::channel();
+        let mut opened = Opened { listeners: Vec::new(), addr, closed };
+        for _worker in &self.workers {
+            let entrance = Entrance::Door { door: Arc::clone(&door), _open: open.clone() };
+            let started = listener.try_clone().and_then(|socket| self.start(socket, entrance));
+            match started {
+                Ok(id) => opened.listeners.push(id),
+                Err(error) => {
+                    drop(open);
+                    self.shut(opened);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Closes a door: connections that wait at it are still served, and flows go on. Its address is
+    /// free when this returns, unless a worker is stuck for [`SHUTTING`].
+    pub fn shut(&self, opened: Opened) {
+        self.shared.factory.guard().remove_door(opened.addr);
+        opened.listeners.into_iter().for_each(|listener| self.stop(listener));
+        // Nothing is ever sent: this waits for the end of those who could.
+        opened.closed.recv_timeout(SHUTTING).ok();
+    }
+
+    fn start(&self, listener: TcpListener, entrance: Entrance) -> io::Result<ListenerId> {
         let number = self.listeners.fetch_add(1, Ordering::Relaxed);
-        self.send(ListenerId(number), |id| Command::Serve(id, listener))?;
+        self.send(ListenerId(number), |id| Command::Serve(id, listener, entrance))?;
         Ok(ListenerId(number))
     }
 
@@ -244,11 +293,22 @@ impl Server {
     }
 }
 
+fn prepare(listener: &TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    SockRef::from(listener).set_tcp_nodelay(true)?;
+    // Listening again only sets the length of the queue.
+    rustix::net::listen(listener, BACKLOG)?;
+    Ok(())
+}
+
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
     }
 }
+
+/// How long the closing of a door is waited for: workers answer within a turn of their event loop.
+const SHUTTING: Duration = Duration::from_secs(1);
 
 /// Connections that may wait to be accepted on one listener, as far as the system allows
 /// (net.core.somaxconn). One that finds no room is not refused but answered late or with a reset,

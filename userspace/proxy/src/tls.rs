@@ -38,8 +38,9 @@ mod wire;
 
 use std::time::Duration;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "gateways are not served yet"))]
-pub(crate) use self::terminate::{ClientDemands, Clients, ServerTls};
+pub(crate) use self::terminate::ServerTls;
+#[cfg(test)]
+pub(crate) use self::terminate::{ClientDemands, Clients};
 pub use self::{
     failure::{Alert, CertificateFault, FileFailure, FileFault, Role, TlsFailure},
     originate::Originator,

@@ -17,6 +17,7 @@ use super::{
     adapt::{self, Handoffs, Switch},
     diff::Diff,
     dns::{Dns, Plan},
+    doors::TRY_AGAIN,
     in_force::InForce,
     known_hosts,
     namespaces::{Namespaces, SWEEP},
@@ -159,6 +160,7 @@ enum Happening {
     Told(Notice),
     Look,
     Sweep,
+    Doors,
 }
 
 impl Work {
@@ -166,6 +168,8 @@ impl Work {
         let namespaces = Arc::new(Namespaces::default());
         let mut sweep = tokio::time::interval(SWEEP);
         let mut look = tokio::time::interval(LOOK);
+        let mut doors = tokio::time::interval(TRY_AGAIN);
+        doors.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             let happening = tokio::select! {
                 told = self.signals.next() => told,
@@ -173,6 +177,7 @@ impl Work {
                 Some(notice) = self.told.recv() => Happening::Told(notice),
                 _ = look.tick() => Happening::Look,
                 _ = sweep.tick() => Happening::Sweep,
+                _ = doors.tick() => Happening::Doors,
             };
             match happening {
                 Happening::Stop => return,
@@ -180,6 +185,7 @@ impl Work {
                 Happening::Changed(changed) => self.reload(&changed),
                 Happening::Told(notice) => self.hear(&namespaces, notice),
                 Happening::Look => self.look_at_resolv_conf(),
+                Happening::Doors => self.state.try_doors_again(),
                 Happening::Sweep => {
                     let (namespaces, state) = (Arc::clone(&namespaces), Arc::clone(&self.state));
                     tokio::task::spawn_blocking(move || namespaces.sweep(&state));

@@ -13,6 +13,7 @@ use super::{
     adapt::{self, Switch},
     diff::Diff,
     dns::Dns,
+    doors::Doors,
     in_force::InForce,
 };
 use crate::{config::CaptureConfig, store::Generation};
@@ -31,6 +32,8 @@ pub(super) struct State {
     number: AtomicU32,
     /// The tables in force.
     pub(super) in_force: Arc<InForce>,
+    /// Sockets that clients dial by themselves.
+    doors: Mutex<Doors>,
 }
 
 impl State {
@@ -43,13 +46,23 @@ impl State {
         capture: CaptureConfig,
     ) -> Self {
         let (datapath, number) = (Mutex::new(datapath), AtomicU32::new(0));
-        let in_force = Arc::default();
-        Self { datapath, server, dns, records, snapshot, capture, number, in_force }
+        let (in_force, doors) = (Arc::default(), Mutex::default());
+        Self { datapath, server, dns, records, snapshot, capture, number, in_force, doors }
     }
 
     /// The kernel side, for one thing at a time.
     pub(super) fn datapath(&self) -> MutexGuard<'_, Datapath> {
         self.datapath.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sockets that clients dial by themselves.
+    fn doors(&self) -> MutexGuard<'_, Doors> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries again to open the doors that could not be opened.
+    pub(super) fn try_doors_again(&self) {
+        self.doors().try_again(&self.server);
     }
 
     /// What is captured, and at which ports it arrives.
@@ -77,6 +90,7 @@ impl State {
         let before = self.in_force.replace(number, &generation.tables);
         datapath.flip()?;
         drop(datapath);
+        self.doors().follow(&self.server, &generation.tables);
         self.dns.publish(&generation.tables);
         self.records.set(generation.access_log.unwrap_or(true));
         self.number.store(number, Ordering::Relaxed);
@@ -103,6 +117,7 @@ impl State {
             "handoffs": datapath.handoffs(),
             "flows": stats.active,
             "counters": counters,
+            "doors": self.doors().status(),
             "dns": self.dns.status(),
             "connections": {
                 "opened": stats.opened,

@@ -42,6 +42,9 @@ pub enum Outcome {
     FlowLimit,
     /// egressd ends, and the time for draining is over.
     Drained,
+    /// The client of a Gateway did not get its TLS: it is not who it should be, or a file of ours is
+    /// missing.
+    NotTerminated(Box<TlsFailure>),
     /// The flow was dropped without a word: a defect of egressd.
     Forgotten,
 }
@@ -107,6 +110,7 @@ impl Outcome {
             Self::ConnectFailed(_) => ResponseFlags::from(ResponseFlag::UpstreamConnectionFailure)
                 .with(ResponseFlag::RetryLimitExceeded),
             Self::FlowLimit => ResponseFlag::Overload.into(),
+            Self::NotTerminated(_) => ResponseFlag::DownstreamProtocolError.into(),
             Self::Drained | Self::Forgotten => ResponseFlag::LocalReset.into(),
         }
     }
@@ -121,6 +125,7 @@ impl Outcome {
             Self::Drained => Some("drain_time_over"),
             Self::Forgotten => Some("internal_error"),
             Self::Refused(what) => Some(what),
+            Self::NotTerminated(_) => Some("downstream_tls_failed"),
             Self::Completed
             | Self::AppReset
             | Self::AppGone
@@ -153,6 +158,7 @@ impl Outcome {
             | Self::FlowLimit
             | Self::Refused(_)
             | Self::Drained
+            | Self::NotTerminated(_)
             | Self::Forgotten => None,
         }
     }

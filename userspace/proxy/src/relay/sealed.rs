@@ -1,4 +1,4 @@
-//! The relay where the endpoint's side is TLS: everything passes through this process, and nothing can
+//! The relay where one side is TLS, or both: everything passes through this process, and nothing can
 //! be spliced.
 //!
 //! Otherwise as its sibling: a flow that waits holds no buffer of ours, only what the slower side has
@@ -19,17 +19,17 @@ use super::{Carried, Ending, Limits, scratch};
 use crate::{socket::Stream, tls::TlsStream};
 
 /// The two ends of a flow.
-pub(crate) struct SealedEnds {
+pub(crate) struct SealedEnds<A, U> {
     /// The application's connection.
-    pub(crate) app: Stream,
+    pub(crate) app: A,
     /// The endpoint's.
-    pub(crate) upstream: TlsStream,
+    pub(crate) upstream: U,
 }
 
 /// Carries bytes both ways until the flow ends. When the ends are dropped, both connections are
 /// closed in order after [`Ending::Complete`], else reset; so they are if this is dropped.
-pub(crate) async fn relay_sealed(
-    ends: &mut SealedEnds,
+pub(crate) async fn relay_sealed<A: Side, U: Side>(
+    ends: &mut SealedEnds<A, U>,
     limits: Limits,
     carried: &mut Carried,
 ) -> Ending {
@@ -47,9 +47,9 @@ pub(crate) async fn relay_sealed(
         if let Poll::Ready(ending) = moved {
             if matches!(ending, Ending::Complete) {
                 if !flow.cut {
-                    flow.ends.app.end();
+                    flow.ends.app.close_in_order();
                 }
-                flow.ends.upstream.end();
+                flow.ends.upstream.close_in_order();
             }
             return Poll::Ready(ending);
         }
@@ -64,8 +64,8 @@ pub(crate) async fn relay_sealed(
     .await
 }
 
-struct Flow<'a> {
-    ends: &'a mut SealedEnds,
+struct Flow<'a, A, U> {
+    ends: &'a mut SealedEnds<A, U>,
     up: Direction,
     down: Direction,
     /// One side takes nothing more; what it sent before that still goes to the other.
@@ -85,7 +85,7 @@ struct Direction {
     done: bool,
 }
 
-impl Flow<'_> {
+impl<A: Side, U: Side> Flow<'_, A, U> {
     fn carried(&self) -> Carried {
         Carried { up: self.up.carried, down: self.down.carried }
     }
@@ -93,6 +93,12 @@ impl Flow<'_> {
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         let SealedEnds { app, upstream } = &mut *self.ends;
         match poll_direction(cx, &mut self.up, app, upstream) {
+            // An application that has everything need not say goodbye.
+            Poll::Ready(Err(Broken::Source(error)))
+                if self.down.done && error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                return Poll::Ready(self.broken.take().unwrap_or(Ending::Complete));
+            }
             Poll::Ready(Err(Broken::Source(error))) => return Poll::Ready(Ending::AppReset(error)),
             Poll::Ready(Err(Broken::Sink(error))) => {
                 self.up.abandon();
@@ -123,12 +129,12 @@ impl Flow<'_> {
             return Poll::Ready(self.broken.take().unwrap_or(Ending::Complete));
         }
         if !self.up.is_reading()
-            && let Poll::Ready(error) = app.poll_reset(cx)
+            && let Poll::Ready(error) = app.poll_broken(cx)
         {
             return Poll::Ready(Ending::AppReset(error));
         }
         if !self.down.is_reading()
-            && let Poll::Ready(error) = upstream.poll_reset(cx)
+            && let Poll::Ready(error) = upstream.poll_broken(cx)
         {
             return Poll::Ready(Ending::UpstreamReset(error));
         }
@@ -155,13 +161,20 @@ enum Broken {
     Sink(io::Error),
 }
 
-/// One side, as far as a direction cares.
-trait Side {
+/// One side, as far as a flow cares.
+pub(crate) trait Side {
+    /// Takes what it has sent; 0 is its end.
     fn poll_take(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
+    /// Gives it some of these bytes.
     fn poll_give(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>>;
     /// Ready when nothing that was given waits in this process.
     fn poll_given(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Tells it that no more bytes follow.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Waits for its reset while nothing is read from it; never ready otherwise.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;
+    /// From here on, dropping it closes in order.
+    fn close_in_order(&mut self);
 }
 
 /// Carries bytes until the source has none, the sink takes none, or it is another flow's turn; ready
@@ -242,6 +255,14 @@ impl Side for Stream {
         self.shutdown_write();
         Poll::Ready(Ok(()))
     }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.poll_reset(cx)
+    }
+
+    fn close_in_order(&mut self) {
+        self.end();
+    }
 }
 
 impl Side for TlsStream {
@@ -259,6 +280,14 @@ impl Side for TlsStream {
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_shutdown_write(cx)
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.poll_reset(cx)
+    }
+
+    fn close_in_order(&mut self) {
+        self.end();
     }
 }
 

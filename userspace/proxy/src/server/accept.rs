@@ -13,12 +13,18 @@ use tokio::{
 
 use super::Worker;
 use crate::{
+    door::Entrance,
     flow,
     socket::{Watched, accept},
 };
 
 /// Accepts until `stop`, and then what still waits.
-pub(super) async fn accept_all(worker: Arc<Worker>, listener: TcpListener, stop: Arc<Notify>) {
+pub(super) async fn accept_all(
+    worker: Arc<Worker>,
+    listener: TcpListener,
+    entrance: Entrance,
+    stop: Arc<Notify>,
+) {
     let mut listener = Watched::new(listener);
     let (fd, watch) = match listener.watch() {
         Ok(watched) => watched,
@@ -36,7 +42,7 @@ pub(super) async fn accept_all(worker: Arc<Worker>, listener: TcpListener, stop:
             },
             () = stop.notified() => break,
         };
-        match accept_one(&worker, fd) {
+        match accept_one(&worker, fd, &entrance) {
             Next::Nothing => ready.clear_ready(),
             Next::More => let_others().await,
             Next::Wait(error) => {
@@ -50,7 +56,7 @@ pub(super) async fn accept_all(worker: Arc<Worker>, listener: TcpListener, stop:
         }
         trouble = Trouble::default();
     }
-    while matches!(accept_one(&worker, fd), Next::More) {}
+    while matches!(accept_one(&worker, fd, &entrance), Next::More) {}
 }
 
 enum Next {
@@ -63,10 +69,16 @@ enum Next {
 }
 
 /// Accepts one connection and starts its flow.
-fn accept_one(worker: &Arc<Worker>, listener: BorrowedFd<'_>) -> Next {
+fn accept_one(worker: &Arc<Worker>, listener: BorrowedFd<'_>, entrance: &Entrance) -> Next {
     match accept(listener) {
         Ok(accepted) => {
-            tokio::spawn(flow::run(Arc::clone(worker), accepted, worker.slot()));
+            let (worker, slot) = (Arc::clone(worker), worker.slot());
+            match entrance {
+                Entrance::Captured => tokio::spawn(flow::run(worker, accepted, slot)),
+                Entrance::Door { door, .. } => {
+                    tokio::spawn(flow::run_at_door(worker, accepted, slot, Arc::clone(door)))
+                }
+            };
             Next::More
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Nothing,

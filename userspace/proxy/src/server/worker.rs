@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{ListenerId, Shared, accept::accept_all};
 use crate::{
+    door::Entrance,
     flow::OverLimit,
     http::{HttpWorker, Places, Sockets},
     stats::{Counted, Counters},
@@ -43,7 +44,7 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(super) enum Command {
     /// Accept from this listener.
-    Serve(ListenerId, TcpListener),
+    Serve(ListenerId, TcpListener, Entrance),
     /// Accept what waits there, and close it.
     Stop(ListenerId),
     /// The same for all, and say when it is done.
@@ -89,7 +90,9 @@ async fn run(worker: Arc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>
             _ = beat.tick() => continue,
         };
         match command {
-            Some(Command::Serve(id, listener)) => listeners.serve(&worker, id, listener),
+            Some(Command::Serve(id, listener, entrance)) => {
+                listeners.serve(&worker, id, listener, entrance);
+            }
             Some(Command::Stop(id)) => listeners.stop(id),
             Some(Command::StopAll(done)) => {
                 listeners.stop_all().await;
@@ -111,10 +114,16 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn serve(&mut self, worker: &Arc<Worker>, id: ListenerId, listener: TcpListener) {
+    fn serve(
+        &mut self,
+        worker: &Arc<Worker>,
+        id: ListenerId,
+        listener: TcpListener,
+        entrance: Entrance,
+    ) {
         while self.tasks.try_join_next().is_some() {}
         let stop = Arc::<Notify>::default();
-        self.tasks.spawn(accept_all(Arc::clone(worker), listener, Arc::clone(&stop)));
+        self.tasks.spawn(accept_all(Arc::clone(worker), listener, entrance, Arc::clone(&stop)));
         self.stops.insert(id, stop);
     }
 

@@ -149,7 +149,14 @@ impl SocketFactory {
     ) -> Result<Stream, ConnectError> {
         self.guard.check(to).map_err(|reason| ConnectError::Loop { to: to.clone(), reason })?;
         match to {
-            UpstreamAddr::Ip(addr) => self.connect_tcp(*addr, options).await,
+            UpstreamAddr::Ip(addr) => {
+                let stream = self.connect_tcp(*addr, options).await?;
+                let local = || stream.local_addr().map(|local| local.0);
+                match self.guard.check_connected(*addr, local) {
+                    Ok(()) => Ok(stream),
+                    Err(reason) => Err(ConnectError::Loop { to: to.clone(), reason }),
+                }
+            }
             UpstreamAddr::Unix(name) => connect_unix(name, options.timeout).await,
         }
     }

@@ -42,6 +42,8 @@ pub struct LoopGuard {
     allocated: Vec<IpRange>,
     /// Ours, all of them on loopback.
     listeners: RwLock<BTreeSet<SocketAddr>>,
+    /// Ours, which clients dial: of one address, or of all where it is the unspecified one.
+    doors: RwLock<BTreeSet<SocketAddr>>,
 }
 
 impl IpRange {
@@ -65,12 +67,48 @@ impl IpRange {
 impl LoopGuard {
     /// A guard that knows the ranges VIPs are allocated from.
     pub fn new(allocated: Vec<IpRange>) -> Self {
-        Self { allocated, listeners: RwLock::default() }
+        Self { allocated, listeners: RwLock::default(), doors: RwLock::default() }
     }
 
     /// Adds one of our own listeners.
     pub fn add_listener(&self, addr: SocketAddr) {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).insert(addr);
+    }
+
+    /// Adds a socket of ours that clients dial.
+    pub(crate) fn add_door(&self, addr: SocketAddr) {
+        self.doors.write().unwrap_or_else(PoisonError::into_inner).insert(addr);
+    }
+
+    /// Takes one away again.
+    pub(crate) fn remove_door(&self, addr: SocketAddr) {
+        self.doors.write().unwrap_or_else(PoisonError::into_inner).remove(&addr);
+    }
+
+    /// Whether a connection that stands leads to a door of ours: to its address, or to any of this
+    /// machine's where it has all. Asked afterwards, because whether an address is this machine's the
+    /// kernel says for free then: a connection to it comes from it.
+    ///
+    /// # Errors
+    /// It leads back to us.
+    pub(crate) fn check_connected(
+        &self,
+        addr: SocketAddr,
+        local: impl FnOnce() -> Option<SocketAddr>,
+    ) -> Result<(), LoopReason> {
+        let doors = self.doors.read().unwrap_or_else(PoisonError::into_inner);
+        let addr = SocketAddr::new(dialled(addr.ip()), addr.port());
+        if doors.is_empty() {
+            return Ok(());
+        }
+        let any = match addr {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let ours = doors.contains(&addr)
+            || doors.contains(&SocketAddr::new(any, addr.port()))
+                && local().is_some_and(|local| local.ip() == addr.ip());
+        if ours { Err(LoopReason::OwnListener(addr)) } else { Ok(()) }
     }
 
     /// Whether `addr` may be dialled.

@@ -37,7 +37,7 @@ pub(crate) fn reset(socket: OwnedFd) {
 }
 
 /// The local end of a connected socket; `None` where it has no IP address (a Unix socket).
-pub(super) fn local_addr(socket: impl AsFd) -> Option<SocketAddr> {
+pub(crate) fn local_addr(socket: impl AsFd) -> Option<SocketAddr> {
     rustix::net::getsockname(socket).ok().as_ref().and_then(socket_addr)
 }
 

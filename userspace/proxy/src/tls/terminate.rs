@@ -1,6 +1,7 @@
 //! TLS towards the clients of a Gateway (semantics.md §6).
 
 mod config;
+mod gateway;
 mod pins;
 mod verify;
 

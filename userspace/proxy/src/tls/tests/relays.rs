@@ -35,7 +35,10 @@ async fn start(limits: Limits) -> Running {
     Running { app, server, relay: relaying(SealedEnds { app: ours, upstream: tls }, limits) }
 }
 
-fn relaying(mut ends: SealedEnds, limits: Limits) -> JoinHandle<(Ending, Carried)> {
+fn relaying(
+    mut ends: SealedEnds<crate::socket::Stream, crate::tls::TlsStream>,
+    limits: Limits,
+) -> JoinHandle<(Ending, Carried)> {
     tokio::spawn(async move {
         let mut carried = Carried::default();
         let ending = relay_sealed(&mut ends, limits, &mut carried).await;
