@@ -23,11 +23,11 @@ use crate::{
     plan::{Forward, Requests, Router},
     record::{Fate, FlowRecord, Outcome, Pending, TransportFailure},
     relay::{self, Carried, Ending, Ends, Limits, SealedEnds, Side},
-    server::{Slot, Worker},
+    server::{Shared, Slot, Worker},
     snapshot::Snapshot,
     sniff::{self, HttpVersion, Sniffed},
     socket::{Accepted, Stream, reset},
-    tls::{TlsFailure, TlsStream},
+    tls::TlsFailure,
 };
 
 pub(crate) use self::doors::run as run_at_door;
@@ -50,9 +50,7 @@ pub(crate) async fn run(worker: Arc<Worker>, accepted: Accepted, slot: Result<Sl
     }
     let mut app = Stream::accepted(socket);
     let outcome = match decide(&worker, &mut app, &mut pending.flow).await {
-        Ok(Way::Relay(forward)) => {
-            carry(&worker, App::Plain(app), client, forward, &mut pending.flow).await
-        }
+        Ok(Way::Relay(forward)) => carry(&worker, app, client, forward, &mut pending.flow).await,
         Ok(Way::Requests(http)) => {
             // Boxed: most flows are relayed, and all would carry the room for it to their end.
             Box::pin(serve(&worker, app, client, http, pending)).await;
@@ -165,63 +163,57 @@ fn original(worker: &Worker, socket: &OwnedFd) -> Option<Original> {
     }
 }
 
-/// The application's side of a flow.
-enum App {
-    /// As it is.
-    Plain(Stream),
-    /// In TLS that ends here.
-    Tls(TlsStream),
-}
-
 async fn carry(
     worker: &Worker,
-    mut app: App,
+    mut app: Stream,
     client: ClientAddr,
     forward: Forward,
     record: &mut FlowRecord,
 ) -> Outcome {
     let shared = &*worker.shared;
-    let tools = Tools {
-        factory: &shared.factory,
-        originator: &shared.originator,
-        resolver: &*shared.resolver,
-        max_attempts: shared.config.max_connect_attempts.max(1),
-    };
-    let connected = match &mut app {
-        App::Plain(app) => connect::connect(tools, &forward, client, app, record).await,
-        App::Tls(app) => connect::connect(tools, &forward, client, app, record).await,
-    };
+    let connected = connect::connect(tools(shared), &forward, client, &mut app, record).await;
     let Connected { upstream, leases } = match connected {
         Ok(connected) => connected,
         Err(outcome) => return outcome,
     };
-    let limits = Limits {
-        idle: forward.idle_timeout,
-        until: forward.max_duration.and_then(|longest| Instant::now().checked_add(longest)),
-    };
+    let limits = limits(&forward);
     // From here on the cluster is known by its leases alone.
     drop(forward);
-    // Boxed: most flows are not TLS on our side, and all would carry the room for it.
-    let ending = match (app, upstream) {
-        (App::Plain(app), Upstream::Plain(upstream)) => {
+    let ending = match upstream {
+        Upstream::Plain(upstream) => {
             let ends = Ends { app, upstream };
             let mut flow = Flow { record, ends, carried: Carried::default() };
             relay::relay(&mut flow.ends, limits, &shared.pipes, &mut flow.carried).await
         }
-        (App::Plain(app), Upstream::Tls(upstream)) => {
+        Upstream::Tls(upstream) => {
             record.upstream_local = upstream.local_addr();
-            Box::pin(carry_sealed(SealedEnds { app, upstream }, limits, record)).await
-        }
-        (App::Tls(app), Upstream::Plain(upstream)) => {
-            record.upstream_local = upstream.local_addr();
-            Box::pin(carry_sealed(SealedEnds { app, upstream }, limits, record)).await
-        }
-        (App::Tls(app), Upstream::Tls(upstream)) => {
-            record.upstream_local = upstream.local_addr();
+            // Boxed: most flows are not TLS on our side, and all would carry the room for it.
             Box::pin(carry_sealed(SealedEnds { app, upstream }, limits, record)).await
         }
     };
     drop(leases);
+    outcome(ending)
+}
+
+/// What connecting needs.
+fn tools(shared: &Shared) -> Tools<'_> {
+    Tools {
+        factory: &shared.factory,
+        originator: &shared.originator,
+        resolver: &*shared.resolver,
+        max_attempts: shared.config.max_connect_attempts.max(1),
+    }
+}
+
+/// How long a flow may last that begins at this moment.
+fn limits(forward: &Forward) -> Limits {
+    Limits {
+        idle: forward.idle_timeout,
+        until: forward.max_duration.and_then(|longest| Instant::now().checked_add(longest)),
+    }
+}
+
+fn outcome(ending: Ending) -> Outcome {
     match ending {
         Ending::Complete => Outcome::Completed,
         Ending::AppReset(error) => {

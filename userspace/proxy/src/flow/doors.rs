@@ -7,14 +7,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use egressd_tables::Listener;
 use tokio::time::Instant;
 
-use super::{App, Following, OverLimit, carry};
+use super::{Following, OverLimit, carry, carry_sealed, limits, outcome, tools};
 use crate::{
     addrs::{ClientAddr, OriginalDst},
+    connect::{self, Connected, Upstream},
     door::Door,
     http::{self, Downstream, HttpIo, Origin, Speaks, TlsIo},
     original::Original,
     plan::{Arrangement, Forward, Requests, Router, wanted_at_door},
     record::{FlowRecord, Outcome, Pending},
+    relay::SealedEnds,
     server::{Slot, Worker},
     sniff::{self, HttpVersion, Sniffed, Wanted},
     socket::{Accepted, Stream, local_addr, reset},
@@ -51,6 +53,11 @@ pub(crate) async fn run(
             let outcome = carry(&worker, app, client, forward, &mut pending.flow).await;
             pending.record(outcome);
         }
+        Ok(Way::RelayInside(app, forward)) => {
+            let carrying = carry_inside(&worker, app, client, forward, &mut pending.flow);
+            let outcome = Box::pin(carrying).await;
+            pending.record(outcome);
+        }
         Ok(Way::Requests(requests)) => Box::pin(visit.serve(*requests, pending)).await,
         Err(outcome) => pending.record(outcome),
     }
@@ -67,7 +74,9 @@ struct Visit<'a> {
 /// What is done with a connection.
 enum Way {
     /// Its bytes are carried.
-    Relay(App, Forward),
+    Relay(Stream, Forward),
+    /// What is in its TLS is carried.
+    RelayInside(TlsStream, Forward),
     /// Its requests are answered, one by one. Boxed: it is the rarer and the larger one.
     Requests(Box<Serving>),
 }
@@ -98,11 +107,9 @@ impl Visit<'_> {
             Arrangement::Relay { plan, tls } => {
                 record.cluster = plan.cluster;
                 let forward = plan.verdict?;
-                let app = match tls {
-                    Some(tls) => App::Tls(self.terminate(&ServerTls::for_bytes(&tls), app).await?),
-                    None => App::Plain(app),
-                };
-                Ok(Way::Relay(app, forward))
+                let Some(tls) = tls else { return Ok(Way::Relay(app, forward)) };
+                let app = self.terminate(&ServerTls::for_bytes(&tls), app).await?;
+                Ok(Way::RelayInside(app, forward))
             }
             Arrangement::Requests { requests, tls: None } => {
                 let speaks = match sniffed {
@@ -173,6 +180,35 @@ impl Visit<'_> {
         http::serve(Arc::new(downstream), io, speaks, self.worker.drained()).await;
         self.worker.counters.closed.add(1);
     }
+}
+
+/// Carries what is in the client's TLS.
+async fn carry_inside(
+    worker: &Worker,
+    mut app: TlsStream,
+    client: ClientAddr,
+    forward: Forward,
+    record: &mut FlowRecord,
+) -> Outcome {
+    let tools = tools(&worker.shared);
+    let connected = connect::connect(tools, &forward, client, &mut app, record).await;
+    let Connected { upstream, leases } = match connected {
+        Ok(connected) => connected,
+        Err(outcome) => return outcome,
+    };
+    let limits = limits(&forward);
+    let ending = match upstream {
+        Upstream::Plain(upstream) => {
+            record.upstream_local = upstream.local_addr();
+            carry_sealed(SealedEnds { app, upstream }, limits, record).await
+        }
+        Upstream::Tls(upstream) => {
+            record.upstream_local = upstream.local_addr();
+            carry_sealed(SealedEnds { app, upstream }, limits, record).await
+        }
+    };
+    drop(leases);
+    outcome(ending)
 }
 
 /// How long a client may take to say what it wants, and to shake hands. Envoy's limit for both.
