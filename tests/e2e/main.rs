@@ -20,4 +20,5 @@ mod reload;
 mod services;
 mod sockets;
 mod surroundings;
+mod tcp;
 mod tls;

@@ -36,7 +36,7 @@ pub use pki::{Authority, Issued};
 pub use process::{Finished, Running, Spawn};
 pub use python::PYTHON;
 pub use server::{
-    Behaviour, Bind, Dnsmasq, HttpServer, Httpbin, Nginx, Servers, TlsServer, Unbound,
+    Behaviour, Bind, Database, Dnsmasq, HttpServer, Httpbin, Nginx, Servers, TlsServer, Unbound,
     await_listener,
 };
 pub use wait::{WAIT, until};

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cmd, setup::bring};
 
 /// Package and what it is for.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 29] = [
     ("bind9", "an authoritative DNS server"),
     ("bind9-dnsutils", "dig and nsupdate"),
     ("busybox-static", "userland of the kernels' guest"),
@@ -18,16 +18,22 @@ const PACKAGES: [(&str, &str); 23] = [
     ("gcc", "the linker of host programs"),
     ("haproxy", "a proxy to measure against"),
     ("iproute2", "namespaces, addresses, links"),
-    ("musl-tools", "programs with musl's resolver"),
     ("libnginx-mod-stream", "makes nginx a proxy to measure against"),
+    ("mariadb-client", "mariadb"),
+    ("mariadb-server", "a database that speaks first"),
+    ("musl-tools", "programs with musl's resolver"),
     ("nftables", "turns connections to the proxies measured against"),
-    ("nginx", "an HTTP server as people run it"),
     ("nghttp2-client", "h2load, which speaks HTTP/2"),
+    ("nginx", "an HTTP server as people run it"),
     ("nodejs", "node, which resolves in two ways"),
     ("openssl", "s_client, s_server, certificates"),
+    ("postgresql", "a database as people run it, with psql"),
     ("python3", "clients of unusual socket calls"),
     ("python3-venv", "an environment for what PyPI has"),
     ("qemu-system-x86", "boots the other kernels"),
+    ("redis-server", "Redis"),
+    ("redis-tools", "redis-cli"),
+    ("tinyproxy-bin", "a forward proxy that takes CONNECT"),
     ("unbound", "a DNS server as people run it"),
     ("util-linux", "nsenter, unshare"),
     ("wrk", "HTTP as fast as it goes"),

@@ -149,7 +149,8 @@ fn coprime_step(total: u64) -> u64 {
     (golden.max(1)..=total.max(1)).find(|step| gcd(*step, total) == 1).unwrap_or(1)
 }
 
-fn gcd(mut a: u64, mut b: u64) -> u64 {
+/// The greatest common divisor.
+pub(super) fn gcd(mut a: u64, mut b: u64) -> u64 {
     while b != 0 {
         (a, b) = (b, a % b);
     }

@@ -11,6 +11,7 @@ use egressd_tables::{Discovery, IpFamilies, LbPolicy, ProxyProtocol, Tunnel, Ups
 
 use crate::{
     addrs::{UnixName, UpstreamAddr},
+    cluster::host::gcd,
     socket::Keepalive,
 };
 
@@ -195,6 +196,11 @@ fn endpoints(cluster: &tables::Cluster) -> Vec<EndpointSpec> {
                 mesh,
             });
         }
+    }
+    let common = all.iter().fold(0, |common, one| gcd(common, one.weight));
+    for endpoint in &mut all {
+        // Small numbers make turns exact over few connections.
+        endpoint.weight /= common.max(1);
     }
     all
 }

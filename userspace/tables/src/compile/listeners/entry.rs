@@ -141,7 +141,7 @@ impl Entry {
         let http = self.chains.iter().any(|chain| chain.http_only);
         let timeout = match self.spare {
             true => rest.timeout.or(Some(SPARE_WAIT)),
-            false => rest.timeout.filter(|_| http),
+            false => rest.timeout.filter(|_| http || self.looks),
         };
         Listener {
             name: Arc::from(format!("{}_{port}", name_of(bind, rest.v6_only))),
