@@ -22,6 +22,7 @@ mod name_table;
 mod outlier;
 mod policy;
 mod pool;
+mod revise;
 mod scope;
 mod services;
 mod short_names;
@@ -42,15 +43,16 @@ use crate::compile::clusters::{ByName, Clusters};
 use crate::compile::context::Context;
 use crate::compile::endpoints::Workloads;
 use crate::compile::listeners::{Inputs, Listeners, Rest, loopback};
-pub(crate) use crate::compile::memo::Memo;
+pub(crate) use crate::compile::memo::{Memo, same};
 use crate::compile::policy::Policy;
-use crate::compile::services::{Services, Sources};
+pub(crate) use crate::compile::revise::{Before, Kept, revise};
+use crate::compile::services::{Directory, Sources};
 use crate::compile::short_names::ShortNames;
 use crate::compile::vhosts::Vhosts;
 use crate::decide::Original;
 use crate::fast::FastMap;
 use crate::listener::{Bind, Listener, Sniff};
-use crate::options::{Node, Options};
+use crate::options::{Answers, Node, Options};
 use crate::route::RouteTable;
 use crate::tables::Tables;
 use crate::vip::VipAllocation;
@@ -63,7 +65,7 @@ pub(crate) fn compile(
     options: &Options,
     vips: &VipAllocation,
     memo: &Memo,
-) -> Tables {
+) -> (Tables, Kept) {
     let sidecar = scope::sidecar(model, mesh, node);
     let egress = scope::egress(sidecar, node);
     let outbound = scope::outbound(sidecar, mesh);
@@ -82,7 +84,7 @@ pub(crate) fn compile(
         node,
         options,
         names: &names,
-        services: &services,
+        services: &services.directory,
         clusters: &clusters,
         made: &made,
         rules: &rules,
@@ -94,6 +96,7 @@ pub(crate) fn compile(
     let rest = Rest { policy: &policy, timeout: detection, v6_only: !node.families.v4() };
     let mut listeners = Listeners::new(rest);
     let mut proxy = None;
+    let mut kept = Kept::new(&services, &made, &names);
     for (egress, seen) in egress.iter().zip(&services.seen) {
         let rules = virtual_services::collect(model, mesh, node, &names, egress);
         let mut vhosts = Vhosts::new(&context, &rules, seen, policy.virtual_host());
@@ -102,12 +105,22 @@ pub(crate) fn compile(
         if egress.port.is_none() {
             proxy = http_proxy_port(mesh, options).map(|port| (port, vhosts.proxy()));
         }
+        kept.opaque_rules |= rules.has_opaque();
+        kept.tables = vhosts.tables();
     }
     let mut listeners = listeners.finish();
     // Sockets come last: who opens one has its address.
     listeners.sort_by_key(|listener| matches!(listener.bind, Bind::Socket(_)));
+    let proxy_port = proxy.as_ref().map(|(port, _)| *port);
     listeners.extend(proxy.map(|(port, table)| Arc::new(http_proxy(port, table, node))));
     let gateways = gateways::build(model, &context);
+    let delegates = || model.virtual_services().iter().any(|rule| delegates::is_part(rule));
+    let simple = matches!(egress.as_slice(), [only] if only.port.is_none())
+        && outbound.egress_proxy.is_none()
+        && gateways.is_empty()
+        && (proxy_port.is_none() || options.answers == Answers::Ours);
+    kept.revisable = simple && !delegates();
+    let services = services.directory;
     let vip_ranges = vip_ranges(&services, vips);
     let rows = kernel_rows::build(&services, &listeners, &vip_ranges, &policy);
     let (mut addresses, mut wildcards) = (FastMap::default(), FastMap::default());
@@ -122,23 +135,24 @@ pub(crate) fn compile(
             }
         }
     }
-    Tables {
-        addresses,
+    let tables = Tables {
+        addresses: Arc::new(addresses),
         wildcards,
         virtual_outbound: Arc::new(policy.virtual_outbound(options, detection)),
-        vips: originals(&services, &policy),
+        vips: Arc::new(originals(&services, &policy)),
         vip_ranges,
-        names: name_table::build(&services),
-        rows,
+        names: Arc::new(name_table::build(&services)),
+        rows: Arc::new(rows),
         gateways,
         strict: options.strict,
         services: services.all,
-        clusters,
-    }
+        clusters: Arc::new(clusters),
+    };
+    (tables, kept)
 }
 
 /// The ranges that allocated addresses come from, if any are or were in use.
-fn vip_ranges(services: &Services<'_>, vips: &VipAllocation) -> Vec<IpRange> {
+fn vip_ranges(services: &Directory, vips: &VipAllocation) -> Vec<IpRange> {
     let ranges = [vips.range_v4, vips.range_v6];
     // An address that was given once may still be known to somebody.
     let used = vips.next > 1 || services.all.iter().any(|service| !service.vips.is_empty());
@@ -146,9 +160,9 @@ fn vip_ranges(services: &Services<'_>, vips: &VipAllocation) -> Vec<IpRange> {
 }
 
 /// Where connections to allocated addresses go that are to go to their original destination.
-fn originals(services: &Services<'_>, policy: &Policy) -> FastMap<IpAddr, Original> {
+fn originals(services: &Directory, policy: &Policy) -> FastMap<IpAddr, Original> {
     let mut originals = FastMap::default();
-    for service in &services.all {
+    for service in services.all.iter() {
         let original = match kernel_rows::resolves(service) && !policy.denies() {
             true => Original::Resolve(Arc::clone(&service.host)),
             false => Original::Nowhere,

@@ -92,6 +92,11 @@ impl<V> HostMap<V> {
         }
     }
 
+    /// The same, to be changed.
+    pub(crate) fn get_mut(&mut self, host: &str) -> Option<&mut V> {
+        self.get_or_insert_with(host, || None)
+    }
+
     /// The value of exactly this host or wildcard.
     pub(crate) fn get(&self, host: &str) -> Option<&V> {
         let host = lower_case(host);

@@ -21,25 +21,25 @@ use crate::vip::VipAllocation;
 
 /// Everything that the proxy, the kernel and DNS need to know, compiled from one [`Model`].
 ///
-/// Equal for the same resources, whatever the order of files.
+/// Equal for the same resources, whatever the order of files. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tables {
     /// Every service the node sees, by host and namespace.
-    pub(crate) services: Vec<Arc<Service>>,
+    pub(crate) services: Arc<Vec<Arc<Service>>>,
     /// Listeners bound to an address.
-    pub(crate) addresses: FastMap<(IpAddr, u16), Arc<Listener>>,
+    pub(crate) addresses: Arc<FastMap<(IpAddr, u16), Arc<Listener>>>,
     /// Listeners bound to every address.
     pub(crate) wildcards: FastMap<u16, Arc<Listener>>,
     /// The listener for everything else.
     pub(crate) virtual_outbound: Arc<Listener>,
     /// Clusters by name.
-    pub(crate) clusters: FastMap<Arc<str>, Arc<Cluster>>,
+    pub(crate) clusters: Arc<FastMap<Arc<str>, Arc<Cluster>>>,
     /// What "the original destination" means for each allocated VIP.
-    pub(crate) vips: FastMap<IpAddr, Original>,
+    pub(crate) vips: Arc<FastMap<IpAddr, Original>>,
     /// Where allocated VIPs come from; empty if none are used.
     pub(crate) vip_ranges: Vec<IpRange>,
-    pub(crate) names: NameTable,
-    pub(crate) rows: KernelRows,
+    pub(crate) names: Arc<NameTable>,
+    pub(crate) rows: Arc<KernelRows>,
     pub(crate) gateways: Vec<GatewayServer>,
     pub(crate) strict: bool,
 }
@@ -53,7 +53,7 @@ impl Tables {
         options: &Options,
         vips: &VipAllocation,
     ) -> Self {
-        compile::compile(model, mesh, node, options, vips, &compile::Memo::default())
+        compile::compile(model, mesh, node, options, vips, &compile::Memo::default()).0
     }
 
     /// Every listener: those of addresses, those of ports, [`crate::VIRTUAL_OUTBOUND`] last.

@@ -31,9 +31,18 @@ pub(crate) struct Clusters<'a, 'm> {
 }
 
 /// The clusters of each service, by its place; nothing where a cluster may be another service's.
-pub(crate) struct Made(Vec<Option<ClustersOf>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Made(Arc<Vec<Option<ClustersOf>>>);
 
 impl Made {
+    /// Puts other clusters in the place of a service's.
+    pub(crate) fn set(&mut self, id: ServiceId, clusters: ClustersOf) {
+        let place = usize::try_from(id.0).ok();
+        if let Some(slot) = place.and_then(|place| Arc::make_mut(&mut self.0).get_mut(place)) {
+            *slot = Some(clusters);
+        }
+    }
+
     /// The clusters of a service.
     pub(crate) fn of(&self, id: ServiceId) -> Option<&ClustersOf> {
         self.0.get(usize::try_from(id.0).ok()?)?.as_ref()
@@ -52,12 +61,16 @@ impl<'m> Clusters<'_, 'm> {
     /// The clusters of all services. Where two namespaces have the same host, the first listener's
     /// choice stands.
     pub(crate) fn build(&self, services: &Services<'m>, into: &mut ByName) -> Made {
-        into.reserve(services.all.len());
-        let mut made = vec![None; services.all.len()];
+        let all = &services.directory.all;
+        into.reserve(all.len());
+        let mut made = vec![None; all.len()];
         for seen in &services.seen {
-            for id in seen.by_host.values() {
-                let place = usize::try_from(id.0).unwrap_or(usize::MAX);
-                let (service, parts) = (services.all.get(place), services.parts.get(place));
+            for view in &seen.views {
+                let place = usize::try_from(view.service.0).unwrap_or(usize::MAX);
+                if made.get(place).is_none_or(Option::is_some) {
+                    continue;
+                }
+                let (service, parts) = (all.get(place), services.parts.get(place));
                 let (Some(service), Some(parts)) = (service, parts) else { continue };
                 let clusters = self.of(service, parts);
                 for cluster in clusters.iter() {
@@ -69,7 +82,7 @@ impl<'m> Clusters<'_, 'm> {
             }
         }
         // Where a second listener may have another service of the same name, only names tell.
-        Made(if services.seen.len() == 1 { made } else { Vec::new() })
+        Made(Arc::new(if services.seen.len() == 1 { made } else { Vec::new() }))
     }
 
     /// The clusters of a service: those of the compilation before, if nothing of them has changed.
@@ -95,7 +108,8 @@ impl<'m> Clusters<'_, 'm> {
         clusters
     }
 
-    fn make(
+    /// Makes the clusters of a service.
+    pub(crate) fn make(
         &self,
         service: &Service,
         parts: &[Part<'m>],

@@ -11,7 +11,7 @@ use crate::compile::balance;
 use crate::compile::clusters::{self, ByName, Made};
 use crate::compile::destination_rules::DestinationRules;
 use crate::compile::memo::{ClustersOf, Memo};
-use crate::compile::services::Services;
+use crate::compile::services::Directory;
 use crate::compile::short_names::ShortNames;
 use crate::options::{Answers, Node, Options};
 use crate::service::{Service, ServiceId};
@@ -21,8 +21,8 @@ pub(crate) struct Context<'a, 'm> {
     pub(crate) mesh: &'m MeshConfig,
     pub(crate) node: &'m Node,
     pub(crate) options: &'a Options,
-    pub(crate) names: &'a ShortNames<'m>,
-    pub(crate) services: &'a Services<'m>,
+    pub(crate) names: &'a ShortNames,
+    pub(crate) services: &'a Directory,
     pub(crate) clusters: &'a ByName,
     /// The same by service.
     pub(crate) made: &'a Made,

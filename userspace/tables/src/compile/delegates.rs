@@ -12,6 +12,11 @@ use egressd_model::Spanned;
 use egressd_model::resource::{HttpMatch, HttpRoute, Resource, VirtualService};
 use egressd_model::value::{ExportTarget, StringMatch};
 
+/// Whether a VirtualService takes part in delegation.
+pub(crate) fn is_part(rule: &VirtualService) -> bool {
+    rule.hosts.is_empty() || rule.http.iter().any(|http| http.delegate.is_some())
+}
+
 /// VirtualServices without hosts, by namespace and name.
 pub(crate) struct Delegates<'m>(HashMap<(&'m str, &'m str), &'m Resource<VirtualService>>);
 

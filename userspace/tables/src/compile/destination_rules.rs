@@ -57,7 +57,7 @@ pub(crate) fn collect<'m>(
     model: &'m Model,
     mesh: &'m MeshConfig,
     node: &'m Node,
-    names: &ShortNames<'_>,
+    names: &ShortNames,
 ) -> DestinationRules<'m> {
     let mut rules = DestinationRules {
         own: HostMap::default(),

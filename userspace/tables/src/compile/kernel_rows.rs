@@ -20,7 +20,7 @@ use egressd_model::resource::Resolution;
 use egressd_model::value::{IpRange, Protocol};
 
 use crate::compile::policy::Policy;
-use crate::compile::services::{Services, strictest};
+use crate::compile::services::{Directory, strictest};
 use crate::fast::FastMap;
 use crate::listener::{Bind, Listener};
 use crate::rows::KernelRows;
@@ -28,7 +28,7 @@ use crate::service::{Service, ServiceId};
 
 /// Builds the rows.
 pub(crate) fn build(
-    services: &Services<'_>,
+    services: &Directory,
     listeners: &[Arc<Listener>],
     vip_ranges: &[IpRange],
     policy: &Policy,
@@ -41,7 +41,7 @@ pub(crate) fn build(
     };
     rows.exact.reserve(services.all.len());
     rows.prefixes.reserve(services.all.len());
-    for (id, service) in (0..).map(ServiceId).zip(&services.all) {
+    for (id, service) in services.iter() {
         rows.addresses(id, service);
         rows.undeclared(id, service, policy);
     }
@@ -58,8 +58,8 @@ pub(crate) fn build(
 }
 
 /// Rows under construction.
-struct Rows<'a, 'm> {
-    services: &'a Services<'m>,
+struct Rows<'a> {
+    services: &'a Directory,
     exact: FastMap<RowKey, Wanted>,
     prefixes: FastMap<(u8, RowKey), Wanted>,
     ports: BTreeMap<u16, Wanted>,
@@ -93,7 +93,7 @@ impl Wanted {
     }
 }
 
-impl Rows<'_, '_> {
+impl Rows<'_> {
     /// Every port of every single address, and of every block.
     fn addresses(&mut self, id: ServiceId, service: &Service) {
         let wanted = Wanted::of(Some(id), service.on_down);

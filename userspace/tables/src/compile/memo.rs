@@ -51,6 +51,11 @@ impl Id {
     }
 }
 
+/// Whether two lists hold the same objects.
+pub(crate) fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
 /// A service and what it was made of, beside the VIPs in it.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownService {
@@ -178,6 +183,27 @@ impl<K: Eq + Hash, V: Clone> Recall<K, V> {
         self.0.borrow_mut().insert(key, Known { value, used: true });
     }
 
+    /// Keeps a value that nothing has asked for yet: whoever compiles next finds it, or it goes. What
+    /// it was made of may then be gone as well, and its place in memory be another's.
+    pub(crate) fn leave(&self, key: K, value: V) {
+        self.0.borrow_mut().insert(key, Known { value, used: false });
+    }
+
+    /// Forgets a value.
+    pub(crate) fn forget(&self, key: &K) {
+        self.0.borrow_mut().remove(key);
+    }
+
+    /// Everything kept under some keys.
+    pub(crate) fn all(&self, wanted: impl Fn(&K) -> bool) -> Vec<(K, V)>
+    where
+        K: Clone,
+    {
+        let all = self.0.borrow();
+        let wanted = all.iter().filter(|(key, _)| wanted(key));
+        wanted.map(|(key, known)| (key.clone(), known.value.clone())).collect()
+    }
+
     /// Forgets what nobody asked for since the last time.
     pub(crate) fn forget_unused(&mut self) {
         self.0.get_mut().retain(|_, known| std::mem::take(&mut known.used));
@@ -195,6 +221,13 @@ impl Memo {
         self.listeners.forget_unused();
         self.patterns.forget_unused();
         self.loose_patterns.forget_unused();
+    }
+
+    /// Forgets the routes of rules that are no more.
+    pub(crate) fn forget_routes_of(&self, rules: &[Id]) {
+        for (key, _) in self.routes.all(|(id, _)| rules.contains(id)) {
+            self.routes.forget(&key);
+        }
     }
 
     /// An expression that must match whole texts.

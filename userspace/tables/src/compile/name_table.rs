@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::compile::services::Services;
+use crate::compile::services::Directory;
 use crate::names::{NameEntry, NameTable};
-use crate::service::ServiceId;
 
 /// Builds the table. Blocks are no answers; a host without single addresses is asked upstream.
-pub(crate) fn build(services: &Services<'_>) -> NameTable {
+pub(crate) fn build(services: &Directory) -> NameTable {
     let mut table = NameTable::default();
-    for (id, service) in (0..).map(ServiceId).zip(&services.all) {
+    for (id, service) in services.iter() {
         if services.owner(&service.host) != Some(id) {
             continue;
         }

@@ -37,7 +37,7 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    pub(crate) fn new(outbound: &Outbound<'_>, names: &ShortNames<'_>, known: &ByName) -> Self {
+    pub(crate) fn new(outbound: &Outbound<'_>, names: &ShortNames, known: &ByName) -> Self {
         let cluster = |name: &str| match known.get(name) {
             Some(cluster) => ClusterRef::Known(Arc::clone(cluster)),
             None => ClusterRef::Missing(Arc::from(name)),

@@ -17,12 +17,20 @@ use crate::vip::{Vip, VipAllocation};
 
 /// All services that some egress listener sees.
 pub(crate) struct Services<'m> {
-    /// By host and namespace: the place is the [`ServiceId`].
-    pub(crate) all: Vec<Arc<Service>>,
+    pub(crate) directory: Directory,
     /// What each of them is made of, oldest first.
     pub(crate) parts: Vec<Vec<Part<'m>>>,
     /// One list for each egress listener.
     pub(crate) seen: Vec<Seen<'m>>,
+}
+
+/// Services by their place and by their hosts.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    /// By host and namespace: the place is the [`ServiceId`].
+    pub(crate) all: Arc<Vec<Arc<Service>>>,
+    /// The service that a host means: the first listener's choice.
+    owners: Arc<FastMap<Arc<str>, ServiceId>>,
 }
 
 /// One host of one ServiceEntry.
@@ -32,8 +40,6 @@ pub(crate) type Part<'m> = (&'m HostPattern, &'m Resource<ServiceEntry>);
 pub(crate) struct Seen<'m> {
     /// Hosts of ServiceEntries, oldest entry first, then by host.
     pub(crate) views: Vec<View<'m>>,
-    /// The service that owns a host: one namespace for each.
-    pub(crate) by_host: FastMap<&'m str, ServiceId>,
 }
 
 /// One host of one ServiceEntry, and its service.
@@ -43,15 +49,20 @@ pub(crate) struct View<'m> {
     pub(crate) entry: &'m Resource<ServiceEntry>,
 }
 
-impl Services<'_> {
+impl Directory {
     /// One service.
     pub(crate) fn get(&self, id: ServiceId) -> Option<&Arc<Service>> {
         self.all.get(usize::try_from(id.0).ok()?)
     }
 
-    /// The service that a host means: the first listener's choice.
+    /// The service that a host means.
     pub(crate) fn owner(&self, host: &str) -> Option<ServiceId> {
-        self.seen.iter().find_map(|seen| seen.by_host.get(host).copied())
+        self.owners.get(host).copied()
+    }
+
+    /// Every service with its place.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ServiceId, &Arc<Service>)> {
+        (0..).map(ServiceId).zip(self.all.iter())
     }
 }
 
@@ -111,13 +122,16 @@ pub(crate) fn collect<'m>(sources: &Sources<'_, 'm>, egress: &[Egress<'m>]) -> S
             *slot = ServiceId(id);
         }
     }
+    let mut owners: FastMap<Arc<str>, ServiceId> = FastMap::default();
+    owners.reserve(ids.len());
     let seen = lists.into_iter().zip(groups).map(|(list, groups)| {
         let id = |place: usize| ids.get(place).copied().unwrap_or(ServiceId(0));
         let of = |((_, entry), place): (&Part<'m>, &usize)| View { service: id(*place), entry };
         let views: Vec<_> = list.iter().zip(&groups).map(of).collect();
-        let hosts = list.iter().zip(&views);
-        let by_host = hosts.map(|((host, _), view)| (host.as_str(), view.service)).collect();
-        Seen { views, by_host }
+        for ((host, _), view) in list.iter().zip(&views) {
+            owners.entry(host.to_arc()).or_insert(view.service);
+        }
+        Seen { views }
     });
     let seen = seen.collect();
     let given = given(sources);
@@ -129,8 +143,8 @@ pub(crate) fn collect<'m>(sources: &Sources<'_, 'm>, egress: &[Egress<'m>]) -> S
         .iter()
         .zip(&parts)
         .map(|((_, host, namespace, _), parts)| service(sources, &given, host, namespace, parts));
-    let all = all.collect();
-    Services { all, parts, seen }
+    let directory = Directory { all: Arc::new(all.collect()), owners: Arc::new(owners) };
+    Services { directory, parts, seen }
 }
 
 /// The allocated addresses, if they are used.

@@ -10,17 +10,18 @@ use egressd_model::value::HostPattern;
 use crate::options::Answers;
 
 /// What short names stand for.
-pub(crate) struct ShortNames<'m> {
+#[derive(Clone, Debug)]
+pub(crate) struct ShortNames {
     answers: Answers,
     /// Hosts of ServiceEntries without a dot: these are meant literally.
-    literal: HashSet<&'m str>,
+    literal: Arc<HashSet<Arc<str>>>,
 }
 
-impl<'m> ShortNames<'m> {
-    pub(crate) fn new(model: &'m Model, answers: Answers) -> Self {
+impl ShortNames {
+    pub(crate) fn new(model: &Model, answers: Answers) -> Self {
         let hosts = model.service_entries().iter().flat_map(|entry| entry.hosts.iter());
-        let literal = hosts.map(|host| host.as_str()).filter(|host| is_short(host)).collect();
-        Self { answers, literal }
+        let literal = hosts.filter(|host| is_short(host.as_str())).map(|host| host.to_arc());
+        Self { answers, literal: Arc::new(literal.collect()) }
     }
 
     /// The host that a resource of this namespace means.

@@ -187,16 +187,26 @@ impl Context<'_, '_> {
 
 impl TcpRoute {
     /// The same with what the policy of its first cluster says about relaying.
-    fn governed(mut self) -> Self {
+    pub(crate) fn governed(self) -> Self {
         let first = self.clusters.first().and_then(|(cluster, _)| cluster.cluster());
-        if let Some(cluster) = first.map(Arc::clone) {
-            self.idle_timeout = cluster.pool.tcp_idle_timeout;
-            self.max_duration = cluster.pool.max_connection_duration;
-            let hash = cluster.load_balancer.hash.as_ref().map(|hash| &hash.key);
-            self.hash_source_ip = hash == Some(&HashKey::SourceIp);
-            self.tunnel.clone_from(&cluster.tunnel);
+        let Some(cluster) = first.map(Arc::clone) else {
+            let (idle_timeout, max_duration) = (Some(TCP_IDLE), None);
+            return Self {
+                idle_timeout,
+                max_duration,
+                hash_source_ip: false,
+                tunnel: None,
+                ..self
+            };
+        };
+        let hash = cluster.load_balancer.hash.as_ref().map(|hash| &hash.key);
+        Self {
+            idle_timeout: cluster.pool.tcp_idle_timeout,
+            max_duration: cluster.pool.max_connection_duration,
+            hash_source_ip: hash == Some(&HashKey::SourceIp),
+            tunnel: cluster.tunnel.clone(),
+            ..self
         }
-        self
     }
 }
 

@@ -4,6 +4,9 @@
 //! too, beside one that is, and on port 80 always. Every other service of the port has one route to
 //! itself; what is left belongs to the outbound traffic policy.
 
+mod builder;
+mod tables;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,14 +19,16 @@ use crate::compile::context::{Context, GatewayName};
 use crate::compile::http_rules::{self, HttpRules};
 use crate::compile::memo::{Id, KnownRoutes, KnownVirtualHost, Leads, Target};
 use crate::compile::services::Seen;
+use crate::compile::vhosts::builder::Builder;
+pub(crate) use crate::compile::vhosts::tables::{PROXY, domains_of, private_table, proxy_table};
 use crate::compile::virtual_services::{Rule, Rules};
-use crate::fast::{FastMap, FastSet, head};
-use crate::host_map::{HostMap, lower_case};
+use crate::fast::{FastMap, FastSet};
+use crate::host_map::lower_case;
 use crate::options::Answers;
 use crate::overlap::OverlapIndex;
 use crate::route::{
-    DEFAULT_ROUTE, Destination, Destinations, Domains, Forward, HeaderOps, PortRule, Route,
-    RouteAction, RouteMatch, RouteTable, VhostOrigin, VirtualHost,
+    DEFAULT_ROUTE, Destination, Destinations, Forward, HeaderOps, PortRule, Route, RouteAction,
+    RouteMatch, RouteTable, VhostOrigin, VirtualHost,
 };
 use crate::service::{Port, Service, ServiceId};
 
@@ -74,50 +79,27 @@ impl<'a, 'm> Vhosts<'a, 'm> {
         }
     }
 
-    /// The table of one sniffed service at an address of its own: it answers to every host.
+    /// The table of one sniffed service at an address of its own.
     pub(crate) fn private(&mut self, service: &Service, port: u16) -> Arc<RouteTable> {
-        let name: Arc<str> = Arc::from(format!("{}:{port}", service.host));
         let own = self.own(service, port);
-        let virtual_hosts: Vec<_> = own
-            .as_ref()
-            .map(|own| VirtualHost { domains: vec![Arc::from("*")], ..VirtualHost::clone(own) })
-            .map(Arc::new)
-            .into_iter()
-            .collect();
-        let mut domains = HostMap::default();
-        for vhost in &virtual_hosts {
-            domains.insert("*", Arc::clone(vhost));
-        }
-        let strict = self.context.options.strict;
-        let expected = own.filter(|_| strict).map(|own| {
-            let mut expected = HostMap::default();
-            for domain in domains_of(service) {
-                expected.insert(&domain, Arc::clone(&own));
-            }
-            Arc::new(Domains(expected))
-        });
-        let domains = PortRule::Ignored(Domains(domains));
-        Arc::new(RouteTable { name, virtual_hosts, domains, expected })
+        Arc::new(private_table(own.as_ref(), service, port, self.context.options.strict))
     }
 
-    /// The table of an explicit proxy, where the authority says which port is meant.
+    /// The table of an explicit proxy.
     pub(crate) fn proxy(&mut self) -> Arc<RouteTable> {
-        let name = Arc::from("http_proxy");
         if self.context.options.answers == Answers::Istio {
             // Istio strips the port before it looks, so that only port 80 is ever found.
-            return Arc::new(RouteTable { name, ..self.build(80) });
+            return Arc::new(RouteTable { name: Arc::from(PROXY), ..self.build(80) });
         }
         let numbers: Vec<_> =
             self.ports.keys().copied().filter(|port| self.has_http(*port)).collect();
-        let ports: BTreeMap<_, _> =
-            numbers.into_iter().map(|port| (port, self.shared(port))).collect();
-        let virtual_hosts = ports.values().flat_map(|table| own_vhosts(table)).cloned();
-        Arc::new(RouteTable {
-            name,
-            virtual_hosts: virtual_hosts.chain([Arc::clone(&self.catch_all)]).collect(),
-            domains: PortRule::Chooses { ports, otherwise: Arc::clone(&self.catch_all) },
-            expected: None,
-        })
+        let ports = numbers.into_iter().map(|port| (port, self.shared(port))).collect();
+        Arc::new(proxy_table(ports, &self.catch_all))
+    }
+
+    /// The tables made so far, by port.
+    pub(crate) fn tables(self) -> FastMap<u16, Arc<RouteTable>> {
+        self.shared
     }
 
     fn has_http(&self, port: u16) -> bool {
@@ -272,7 +254,7 @@ impl<'a, 'm> Vhosts<'a, 'm> {
     fn routes(&self, rule: &Rule<'m>, key: &Key, port: u16) -> Arc<[Arc<Route>]> {
         let (context, gateway) = (self.context, GatewayName::Mesh);
         let rules = HttpRules { context, rules: &rule.http, key, port, gateway, tls: false };
-        let Some(targets) = self.targets(rule) else { return Arc::from(rules.routes()) };
+        let Some(targets) = targets(self.context, rule) else { return Arc::from(rules.routes()) };
         let id = (Id::of(rule.resource), port);
         let holds = |known: &KnownRoutes| {
             known.targets.len() == targets.len()
@@ -285,27 +267,6 @@ impl<'a, 'm> Vhosts<'a, 'm> {
         let known = KnownRoutes { targets: Arc::from(targets), routes: Arc::clone(&routes) };
         self.context.memo.routes.keep(id, known);
         routes
-    }
-
-    /// The clusters of every service that a rule leads to, in its order; nothing if its routes depend
-    /// on more than these.
-    fn targets(&self, rule: &Rule<'m>) -> Option<Vec<Target>> {
-        let mut targets = Vec::new();
-        for http in &rule.http {
-            let std::borrow::Cow::Borrowed(http) = http else { return None };
-            let routes = http.route.iter().map(|one| &*one.destination);
-            let mirrors = http.mirrors.iter().map(|one| &*one.destination);
-            for to in routes.chain(http.mirror.as_deref()).chain(mirrors) {
-                let host = self.context.names.resolve_text(&to.host, &rule.resource.meta.namespace);
-                let clusters = match self.context.services.owner(&host) {
-                    // A host that is no service has no cluster either.
-                    None => None,
-                    Some(id) => Some(Arc::clone(self.context.clusters_of(id)?)),
-                };
-                targets.push(Target { host, clusters });
-            }
-        }
-        Some(targets)
     }
 
     /// The route of a service without a VirtualService.
@@ -335,6 +296,27 @@ impl<'a, 'm> Vhosts<'a, 'm> {
     }
 }
 
+/// The clusters of every service that a rule leads to, in its order; nothing if its routes depend
+/// on more than these.
+pub(crate) fn targets(context: &Context<'_, '_>, rule: &Rule<'_>) -> Option<Vec<Target>> {
+    let mut targets = Vec::new();
+    for http in &rule.http {
+        let std::borrow::Cow::Borrowed(http) = http else { return None };
+        let routes = http.route.iter().map(|one| &*one.destination);
+        let mirrors = http.mirrors.iter().map(|one| &*one.destination);
+        for to in routes.chain(http.mirror.as_deref()).chain(mirrors) {
+            let host = context.names.resolve_text(&to.host, &rule.resource.meta.namespace);
+            let clusters = match context.services.owner(&host) {
+                // A host that is no service has no cluster either.
+                None => None,
+                Some(id) => Some(Arc::clone(context.clusters_of(id)?)),
+            };
+            targets.push(Target { host, clusters });
+        }
+    }
+    Some(targets)
+}
+
 /// A route that matches everything and comes from no resource.
 pub(crate) fn default_route(name: Arc<str>, action: RouteAction) -> Route {
     Route {
@@ -357,105 +339,8 @@ struct Split<'r, 'a> {
     others: Vec<&'r HostPattern>,
 }
 
-/// A table under construction. Who comes first has the name and the domain.
-struct Builder {
-    port: u16,
-    taken: FastSet<Arc<str>>,
-    vhosts: Vec<Arc<VirtualHost>>,
-    domains: HostMap<Arc<VirtualHost>>,
-}
-
-impl Builder {
-    fn new(port: u16, services: usize) -> Self {
-        let mut table = Self {
-            port,
-            taken: FastSet::default(),
-            vhosts: Vec::with_capacity(services),
-            domains: HostMap::default(),
-        };
-        // Two names and mostly one address each.
-        table.taken.reserve(services);
-        table.domains.reserve(3 * services);
-        table
-    }
-
-    /// Adds a virtual host with what is free of its domains; nothing if its name or all of them are
-    /// taken.
-    fn add(
-        &mut self,
-        host: &str,
-        domains: Vec<String>,
-        routes: &Arc<[Arc<Route>]>,
-        origin: VhostOrigin,
-    ) -> Option<&Arc<VirtualHost>> {
-        let name: Arc<str> = Arc::from(format!("{host}:{}", self.port));
-        if !self.taken.insert(Arc::clone(&name)) {
-            return None;
-        }
-        let free = domains.into_iter().filter(|domain| self.domains.get(domain).is_none());
-        let domains: Vec<Arc<str>> = free.map(Arc::from).collect();
-        if domains.is_empty() {
-            return None;
-        }
-        let routes = Arc::clone(routes);
-        let vhost = Arc::new(VirtualHost { name, domains, routes, origin });
-        for domain in &vhost.domains {
-            self.domains.insert_shared(domain, Arc::clone(&vhost));
-        }
-        self.vhosts.push(vhost);
-        self.vhosts.last()
-    }
-
-    /// Adds a virtual host as it is; says no unless the same of it is taken as before.
-    fn add_known(&mut self, known: &KnownVirtualHost) -> bool {
-        let vhost = &known.virtual_host;
-        let free = |domain: &Arc<str>| self.domains.get(domain).is_none();
-        if self.taken.contains(&vhost.name)
-            || !vhost.domains.iter().all(free)
-            || known.taken.iter().any(free)
-        {
-            return false;
-        }
-        self.taken.insert(Arc::clone(&vhost.name));
-        for domain in &vhost.domains {
-            self.domains.insert_shared(domain, Arc::clone(vhost));
-        }
-        self.vhosts.push(Arc::clone(vhost));
-        true
-    }
-
-    fn finish(mut self, catch_all: &Arc<VirtualHost>) -> RouteTable {
-        let vhosts = self.vhosts.into_iter().map(|vhost| (head(&vhost.name), vhost));
-        let mut vhosts: Vec<_> = vhosts.collect();
-        vhosts.sort_unstable_by(|(x, a), (y, b)| x.cmp(y).then_with(|| a.name.cmp(&b.name)));
-        let vhosts = vhosts.into_iter().map(|(_, vhost)| vhost);
-        let virtual_hosts = vhosts.chain([Arc::clone(catch_all)]).collect();
-        self.domains.insert("*", Arc::clone(catch_all));
-        RouteTable {
-            name: Arc::from(self.port.to_string()),
-            virtual_hosts,
-            domains: PortRule::Ignored(Domains(self.domains)),
-            expected: None,
-        }
-    }
-}
-
 fn is_of(cluster: &Cluster, service: &Service) -> bool {
     cluster.service().is_some_and(|of| of.namespace == service.namespace)
-}
-
-/// The Host headers of a service: its name, the same with a final dot, and its addresses.
-fn domains_of(service: &Service) -> Vec<String> {
-    let names = [service.host.to_string(), format!("{}.", service.host)];
-    let addresses = service.ips().map(|ip| match ip {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    });
-    names.into_iter().chain(addresses).collect()
-}
-
-fn own_vhosts(table: &RouteTable) -> impl Iterator<Item = &Arc<VirtualHost>> {
-    table.virtual_hosts.iter().filter(|vhost| vhost.origin != VhostOrigin::CatchAll)
 }
 
 fn speaks_http(port: &Port) -> bool {

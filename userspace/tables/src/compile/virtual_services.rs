@@ -40,7 +40,7 @@ pub(crate) fn collect<'m>(
     model: &'m Model,
     mesh: &MeshConfig,
     node: &Node,
-    names: &ShortNames<'_>,
+    names: &ShortNames,
     egress: &Egress<'_>,
 ) -> Rules<'m> {
     let default = mesh.default_virtual_service_export_to();
@@ -96,7 +96,7 @@ impl<'m> Rule<'m> {
     /// A rule with its hosts in full and its delegates in place.
     pub(crate) fn new(
         resource: &'m Resource<VirtualService>,
-        names: &ShortNames<'_>,
+        names: &ShortNames,
         delegates: &Delegates<'m>,
         default: &[ExportTarget],
     ) -> Self {
@@ -134,6 +134,11 @@ impl<'m> Rules<'m> {
             }
         }
         Self { all, owners, named, wide, opaque }
+    }
+
+    /// Whether some rule acts on opaque bytes or TLS.
+    pub(crate) fn has_opaque(&self) -> bool {
+        !self.opaque.is_empty()
     }
 
     /// Whether some rule has a wildcard among its hosts.

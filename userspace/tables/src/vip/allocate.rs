@@ -1,11 +1,13 @@
 //! Giving out addresses, one after the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use egressd_model::resource::Key;
 use egressd_model::value::IpRange;
 
+use crate::fast::FastSet;
 use crate::vip::{Vip, VipAllocation, VipExhausted, VipRequest};
 
 impl VipAllocation {
@@ -16,24 +18,28 @@ impl VipAllocation {
     /// gone host had is given out again only once every offset has been used.
     pub fn allocate(&self, requests: &[VipRequest]) -> (Self, Vec<VipExhausted>) {
         let written = requests.iter().flat_map(|request| &request.written).copied();
-        let mut pool =
-            Pool { ranges: self, taken: written.collect(), next: self.next.max(1), empty: false };
-        let mut given: BTreeMap<_, BTreeMap<Arc<str>, Vip>> = BTreeMap::new();
+        let taken = written.collect();
+        let mut pool = Pool { ranges: self, taken, next: self.next.max(1), empty: false };
+        pool.taken.reserve(4 * requests.len());
+        let mut kept: Vec<(&Key, BTreeMap<Arc<str>, Vip>)> = Vec::with_capacity(requests.len());
         let mut waiting = Vec::new();
         for request in requests {
+            let old = self.given.get(&request.entry);
+            let mut vips = Vec::with_capacity(request.hosts.len());
             for host in &request.hosts {
-                let before = self
-                    .get(&request.entry, host)
-                    .or_else(|| request.assigned.get(host).copied().filter(|vip| pool.owns(*vip)));
+                let assigned = || request.assigned.get(host).copied().filter(|vip| pool.owns(*vip));
+                let before = old.and_then(|old| old.get(host)).copied().or_else(assigned);
                 match before.filter(|vip| pool.take(*vip)) {
-                    Some(vip) => {
-                        let hosts = given.entry(request.entry.clone()).or_default();
-                        hosts.insert(Arc::clone(host), vip);
-                    }
+                    Some(vip) => vips.push((Arc::clone(host), vip)),
                     None => waiting.push((&request.entry, host)),
                 }
             }
+            if !vips.is_empty() {
+                kept.push((&request.entry, vips.into_iter().collect()));
+            }
         }
+        let mut given: BTreeMap<_, BTreeMap<Arc<str>, Vip>> =
+            kept.into_iter().map(|(entry, vips)| (entry.clone(), vips)).collect();
         let mut exhausted = Vec::new();
         for (entry, host) in waiting {
             match pool.draw() {
@@ -47,14 +53,15 @@ impl VipAllocation {
                 }),
             }
         }
-        (Self { next: pool.next, given, ..self.clone() }, exhausted)
+        let (range_v4, range_v6) = (self.range_v4, self.range_v6);
+        (Self { range_v4, range_v6, next: pool.next, given }, exhausted)
     }
 }
 
 /// What is left to give.
 struct Pool<'a> {
     ranges: &'a VipAllocation,
-    taken: BTreeSet<IpAddr>,
+    taken: FastSet<IpAddr>,
     next: u32,
     /// Every offset has been tried.
     empty: bool,

@@ -38,12 +38,14 @@ fn quoted(items: &[&str]) -> String {
     items.iter().map(|item| format!("'{item}'")).collect::<Vec<_>>().join(", ")
 }
 
-/// A document without its name: kind, and what comes after `spec:`.
+/// A document without its name: kind, and what comes after `spec:`. `EDITION` in it stands for a
+/// number whose change leaves everything in its place.
 fn document() -> impl Strategy<Value = (&'static str, String)> {
     prop_oneof![
         8 => entry().prop_map(|spec| ("ServiceEntry", spec)),
         3 => virtual_service().prop_map(|spec| ("VirtualService", spec)),
         3 => destination_rule().prop_map(|spec| ("DestinationRule", spec)),
+        2 => workload().prop_map(|spec| ("WorkloadEntry", spec)),
         1 => sidecar().prop_map(|spec| ("Sidecar", spec)),
     ]
 }
@@ -70,14 +72,16 @@ fn entry() -> impl Strategy<Value = String> {
     let rest = select(
         &[
             "resolution: DNS",
-            "resolution: DNS, endpoints: [{address: e.test}, {address: f.test, weight: 3}]",
+            "resolution: DNS, endpoints: [{address: eEDITION.test}, {address: f.test, weight: 3}]",
+            "resolution: DNS, endpoints: [{address: e.test, weight: EDITION}]",
+            "resolution: STATIC, workloadSelector: {labels: {app: x}}",
             "resolution: DNS, addresses: [10.0.0.1]",
             "resolution: DNS, addresses: [10.0.0.2, '2001:db8::1']",
             "resolution: NONE",
             "resolution: NONE, addresses: [10.0.0.1]",
             "resolution: NONE, addresses: [10.1.0.0/16, 10.0.0.2]",
             "resolution: NONE, addresses: [10.0.0.0/8]",
-            "resolution: STATIC, endpoints: [{address: 192.0.2.1, labels: {v: '1'}}]",
+            "resolution: STATIC, endpoints: [{address: 192.0.2.EDITION, labels: {v: '1'}}]",
             "resolution: STATIC, addresses: [10.1.2.0/24], endpoints: [{address: 192.0.2.2}]",
             "resolution: DNS_ROUND_ROBIN",
             "resolution: DYNAMIC_DNS",
@@ -85,7 +89,10 @@ fn entry() -> impl Strategy<Value = String> {
     );
     (prop_oneof![3 => hosts(1), 1 => hosts(2)], ports, rest, export()).prop_map(
         |(hosts, ports, rest, export)| {
-            format!("{{hosts: [{hosts}], ports: [{ports}], {rest}{export}}}")
+            format!(
+                "{{hosts: [{hosts}], ports: [{ports}], subjectAltNames: [sEDITION.test], \
+                 {rest}{export}}}"
+            )
         },
     )
 }
@@ -98,7 +105,7 @@ fn virtual_service() -> impl Strategy<Value = String> {
         })
     };
     let http = destination().prop_map(|to| {
-        format!("http: [{{name: one, match: [{{uri: {{prefix: /a}}}}], route: [{to}]}}, {{route: [{to}]}}]")
+        format!("http: [{{name: one, match: [{{uri: {{regex: /aEDITION}}}}], route: [{to}]}}, {{timeout: EDITIONs, route: [{to}]}}]")
     });
     let tls = (host(), destination(), select(&PORTS[..])).prop_map(|(name, to, port)| {
         format!("hosts: ['{name}'], tls: [{{match: [{{sniHosts: ['{name}'], port: {port}}}], route: [{to}]}}]")
@@ -129,6 +136,11 @@ fn destination_rule() -> impl Strategy<Value = String> {
         .prop_map(|(host, policy, export)| format!("{{host: '{host}', {policy}{export}}}"))
 }
 
+fn workload() -> impl Strategy<Value = String> {
+    select(&["app: x", "app: x, version: vEDITION", "app: other"][..])
+        .prop_map(|labels| format!("{{address: 192.0.2.1EDITION, labels: {{{labels}}}}}"))
+}
+
 fn sidecar() -> impl Strategy<Value = String> {
     select(
         &[
@@ -141,18 +153,52 @@ fn sidecar() -> impl Strategy<Value = String> {
     .prop_map(str::to_owned)
 }
 
+/// What happens to a file.
+#[derive(Clone, Debug)]
+enum Change {
+    None,
+    /// Another edition of the same.
+    Edition(u8),
+    /// Another resource of the same name.
+    Other,
+}
+
+fn resource(kind: &str, place: usize, namespace: &str, age: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: {kind}\n\
+         metadata: {{name: r{place}, namespace: {namespace}{age}}}\nspec: {spec}\n"
+    )
+}
+
+/// Configurations whose next editions can be made from them: those that are compiled as a whole
+/// anyway are rare.
+fn plain_config() -> impl Strategy<Value = Config> {
+    let document = prop_oneof![
+        8 => entry().prop_map(|spec| ("ServiceEntry", spec)),
+        4 => virtual_service().prop_map(|spec| ("VirtualService", spec)),
+        2 => destination_rule().prop_map(|spec| ("DestinationRule", spec)),
+        2 => workload().prop_map(|spec| ("WorkloadEntry", spec)),
+    ];
+    let documents = vec(document, 2..16).prop_map(|all| {
+        let all = all.into_iter().enumerate();
+        all.map(|(place, (kind, spec))| resource(kind, place, "default", "", &spec)).collect()
+    });
+    (config(), documents).prop_map(|(config, documents)| Config {
+        documents,
+        options: Options { answers: Answers::Ours, ..config.options },
+        ..config
+    })
+}
+
 fn config() -> impl Strategy<Value = Config> {
     let namespace = select(&["default", "other", "third"][..]);
     let age = select(&["", ", creationTimestamp: '2024-01-01T00:00:00Z'"][..]);
     let documents = vec((document(), namespace, age), 1..16).prop_map(|all| {
-        let number =
-            |(place, ((kind, spec), namespace, age)): (usize, ((&str, String), &str, &str))| {
-                format!(
-                    "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: r{place}, \
-                 namespace: {namespace}{age}}}\nspec: {spec}\n"
-                )
-            };
-        all.into_iter().enumerate().map(number).collect()
+        let all = all.into_iter().enumerate();
+        let all = all.map(|(place, ((kind, spec), namespace, age))| {
+            resource(kind, place, namespace, age, &spec)
+        });
+        all.collect()
     });
     let options = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
         |(strict, dns_capture, proxy, istio)| Options {
@@ -177,8 +223,12 @@ fn config() -> impl Strategy<Value = Config> {
 
 impl Config {
     fn files(&self) -> Vec<ParsedFile> {
-        let file = |(place, text): (usize, &String)| parse(&format!("{place}.yaml"), text);
-        self.documents.iter().enumerate().map(file).collect()
+        (0..self.documents.len()).map(|place| self.file(place, 1)).collect()
+    }
+
+    fn file(&self, place: usize, edition: u8) -> ParsedFile {
+        let text = self.documents[place].replace("EDITION", &edition.to_string());
+        parse(&format!("{place}.yaml"), &text)
     }
 
     fn compile(&self, files: &[ParsedFile]) -> Tables {
@@ -262,24 +312,52 @@ proptest! {
 
     #[test]
     fn what_was_compiled_before_does_not_matter(
-        (config, documents, changes) in config().prop_flat_map(|config| {
+        (mut config, others, rounds) in config().prop_flat_map(|config| {
             let all = config.documents.len();
-            let others = vec(document(), all);
-            (Just(config), others, vec(vec(any::<bool>(), all), 1..4))
+            let change = prop_oneof![
+                12 => Just(Change::None),
+                4 => (1_u8..4).prop_map(Change::Edition),
+                1 => Just(Change::Other),
+            ];
+            let rounds = vec(vec(change, all), 1..5);
+            (Just(config), vec(document(), all), rounds)
         })
     ) {
         let mut files = config.files();
         let (mut compiler, mut vips) = (Compiler::default(), VipAllocation::default());
         config.compile_with(&files, &mut compiler, &mut vips);
-        for changed in changes {
-            // A file that changes back is another object all the same.
-            for (place, (kind, spec)) in documents.iter().enumerate().filter(|(n, _)| changed[*n]) {
-                let text = format!(
-                    "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: r{place}}}\n\
-                     spec: {spec}\n"
-                );
-                let name = format!("{place}.yaml");
-                files[place] = parse(&name, &text);
+        for changes in rounds {
+            for (place, change) in changes.into_iter().enumerate() {
+                match change {
+                    Change::None => {}
+                    Change::Edition(edition) => files[place] = config.file(place, edition),
+                    Change::Other => {
+                        let (kind, spec) = &others[place];
+                        config.documents[place] = resource(kind, place, "default", "", spec);
+                        files[place] = config.file(place, 1);
+                    }
+                }
+            }
+            config.compile_with(&files, &mut compiler, &mut vips);
+        }
+    }
+
+    #[test]
+    fn what_the_edition_before_was_does_not_matter(
+        (config, rounds) in plain_config().prop_flat_map(|config| {
+            let change = prop_oneof![2 => Just(None), 1 => (1_u8..4).prop_map(Some)];
+            let rounds = vec(vec(change, config.documents.len()), 1..6);
+            (Just(config), rounds)
+        })
+    ) {
+        let mut files = config.files();
+        let (mut compiler, mut vips) = (Compiler::default(), VipAllocation::default());
+        config.compile_with(&files, &mut compiler, &mut vips);
+        for changes in rounds {
+            for (place, edition) in changes.into_iter().enumerate() {
+                if let Some(edition) = edition {
+                    files[place] = config.file(place, edition);
+                }
             }
             config.compile_with(&files, &mut compiler, &mut vips);
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use egressd_model::{Model, Verdict, parse, parse_mesh_config};
+use egressd_model::{Model, ParsedFile, Verdict, parse, parse_mesh_config};
 use egressd_tables::{
     Answer, Call, NoHeaders, Node, Options, Payload, RequestHead, Tables, VipAllocation, requests,
 };
@@ -93,11 +93,15 @@ impl World {
     }
 
     pub(crate) fn model(&self) -> Model {
+        Model::assemble([&self.file()]).unwrap()
+    }
+
+    pub(crate) fn file(&self) -> ParsedFile {
         let file = parse("x.yaml", &self.documents);
         for document in file.documents() {
             assert_ne!(document.verdict(), Verdict::Reject, "{document:#?}\n{}", self.documents);
         }
-        Model::assemble([&file]).unwrap()
+        file
     }
 
     pub(crate) fn tables(&self) -> Tables {
