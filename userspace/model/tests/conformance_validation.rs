@@ -1,38 +1,18 @@
 //! Verdicts on single resources against Istio's own: every row of `validation/cases.tsv`.
 //!
-//! The data is looked for in `EGRESSD_CONFORMANCE`, else in `../shared/conformance` beside the workspace. Without it
-//! the test says so and passes; with `EGRESSD_REQUIRE_CONFORMANCE=1` it fails.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test says what it skipped, and stops at the first surprise"
-)]
+#![expect(clippy::unwrap_used, reason = "a test whose data is not as expected must fail")]
 
 use std::fs;
-use std::path::PathBuf;
 
 use egressd_model::{Verdict, parse};
 
+use crate::folder::{conformance, say};
+
+#[path = "../../../tests/conformance/folder.rs"]
+mod folder;
+
 /// Cases where egressd deliberately answers otherwise, each with its reason.
 const EXCEPTIONS: [(&str, &str); 0] = [];
-
-/// The conformance data, or nothing with a word about it.
-fn conformance() -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/conformance");
-    let folder = std::env::var_os("EGRESSD_CONFORMANCE")
-        .map_or_else(|| PathBuf::from(beside), PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let required =
-        std::env::var_os("EGRESSD_REQUIRE_CONFORMANCE").is_some_and(|value| value == "1");
-    assert!(!required, "no conformance data in {}", folder.display());
-    println!(
-        "SKIPPED: no conformance data in {}; set EGRESSD_CONFORMANCE to its folder",
-        folder.display()
-    );
-    None
-}
 
 struct Case {
     path: String,
@@ -78,8 +58,9 @@ fn verdicts_agree_with_istio() {
         }
     }
     for (path, reason) in EXCEPTIONS {
-        println!("exception: {path}: {reason}");
+        say(&format_args!("exception: {path}: {reason}"));
     }
-    println!("{} of {} verdicts agree", cases.len() - wrong.len(), cases.len());
+    let agree = cases.len() - wrong.len();
+    say(&format_args!("validation: {agree} of {} verdicts agree", cases.len()));
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

@@ -9,14 +9,17 @@ use std::{
 };
 
 use egressd_tables::{Call, Payload, RequestHead, Tables};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::exit::Exit;
 
 /// One line of the file.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct CallLine {
+    /// What the caller calls it: it means nothing here.
+    #[serde(rename = "name")]
+    _name: IgnoredAny,
     /// Empty: an address that no resource names.
     address: String,
     port: u16,

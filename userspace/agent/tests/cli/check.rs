@@ -5,7 +5,8 @@ use std::fs;
 use expect_test::{Expect, expect};
 use serde_json::Value;
 
-use crate::support::{Run, conformance, egressd, egressd_in};
+use crate::folder::{conformance, say};
+use crate::support::{Run, egressd, egressd_in};
 
 /// Runs `check` on one file, `x.yaml`.
 fn check(text: &str, more: &[&str]) -> Run {
@@ -292,6 +293,7 @@ fn conformance_verdicts() {
             wrong.push(format!("{path}: {verdict} instead of {expected}"));
         }
     }
-    println!("{} of {compared} verdicts agree", compared - wrong.len());
+    let agree = compared - wrong.len();
+    say(&format_args!("egressd check: {agree} of {compared} verdicts agree"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -5,7 +5,8 @@ use std::{fs, path::Path};
 use expect_test::{Expect, expect};
 use serde_json::Value;
 
-use crate::support::{conformance, egressd, egressd_in, folders, root};
+use crate::folder::{conformance, say};
+use crate::support::{egressd, egressd_in, folders, root};
 
 /// Explains in the folder of one of the seeds' cases, with virtual addresses given anew.
 #[track_caller]
@@ -271,13 +272,20 @@ fn wrong_usage() {
 #[test]
 fn bad_calls_have_a_line() {
     let folder = tempfile::tempdir().unwrap();
-    let calls = "{\"port\": 80}\n\n{\"port\": \"x\"}\n";
-    fs::write(folder.path().join("calls.jsonl"), calls).unwrap();
     fs::create_dir(folder.path().join("empty")).unwrap();
-    let run =
-        egressd_in(folder.path(), &["explain", "--config", "empty", "--calls", "calls.jsonl"]);
-    assert_eq!(run.status, 2);
-    assert!(run.stderr.starts_with("egressd: calls.jsonl:3: "), "{}", run.stderr);
+    let complaint = |calls: &str| {
+        fs::write(folder.path().join("calls.jsonl"), calls).unwrap();
+        let run =
+            egressd_in(folder.path(), &["explain", "--config", "empty", "--calls", "calls.jsonl"]);
+        assert_eq!(run.status, 2, "{}", run.stdout);
+        run.stderr
+    };
+    let stderr = complaint("{\"port\": 80}\n\n{\"port\": \"x\"}\n");
+    assert!(stderr.starts_with("egressd: calls.jsonl:3: "), "{stderr}");
+    // A field that is misspelt would be a question that nobody asked.
+    let stderr =
+        complaint("{\"name\": [\"any\"], \"port\": 80}\n{\"port\": 80, \"hots\": \"a\"}\n");
+    assert!(stderr.starts_with("egressd: calls.jsonl:2: unknown field `hots`"), "{stderr}");
 }
 
 #[test]
@@ -304,7 +312,10 @@ fn conformance_calls() {
             }
         }
     }
-    println!("{compared} calls agree, {} do not, {free} are free", wrong.len());
+    let all = compared + wrong.len();
+    say(&format_args!(
+        "egressd explain: {compared} of {all} calls agree, {free} are random in Istio"
+    ));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(compared > 0, "no calls in {}", folder.display());
 }

@@ -50,20 +50,3 @@ pub(crate) fn folders(folder: &Path) -> Vec<PathBuf> {
     all.sort();
     all
 }
-
-/// The conformance data, or nothing with a word about it.
-pub(crate) fn conformance() -> Option<PathBuf> {
-    let folder = std::env::var_os("EGRESSD_CONFORMANCE")
-        .map_or_else(|| root().join("../shared/conformance"), PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let required =
-        std::env::var_os("EGRESSD_REQUIRE_CONFORMANCE").is_some_and(|value| value == "1");
-    assert!(!required, "no conformance data in {}", folder.display());
-    println!(
-        "SKIPPED: no conformance data in {}; set EGRESSD_CONFORMANCE to its folder",
-        folder.display()
-    );
-    None
-}

@@ -1,6 +1,6 @@
 //! The queries of Istio's own test, with its name table and its upstream (conformance `dns.json`).
 
-use std::{collections::HashMap, fs, net::IpAddr, path::PathBuf};
+use std::{collections::HashMap, fs, net::IpAddr};
 
 use hickory_proto::{
     op::{Message, ResponseCode},
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     client::{answers, ask_tcp, ask_udp, query},
+    folder::{conformance, say},
     names::Table,
     running::Running,
     upstream::{Asked, Upstream, a},
@@ -55,11 +56,7 @@ struct Case {
 
 impl Conformance {
     fn load() -> Option<Self> {
-        let folder = std::env::var_os("EGRESSD_CONFORMANCE").map_or_else(
-            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
-            PathBuf::from,
-        );
-        let text = fs::read_to_string(folder.join("dns.json")).ok()?;
+        let text = fs::read_to_string(conformance()?.join("dns.json")).unwrap();
         Some(serde_json::from_str(&text).unwrap())
     }
 
@@ -109,10 +106,7 @@ fn giant(asked: &Asked, count: u8) -> Message {
 
 #[test]
 fn istios_own_queries() {
-    let Some(conformance) = Conformance::load() else {
-        eprintln!("skipped: no conformance data; set EGRESSD_CONFORMANCE to its folder");
-        return;
-    };
+    let Some(conformance) = Conformance::load() else { return };
     let upstream = Upstream::start(external);
     let server = Running::start(conformance.names(), vec![upstream.plain()]);
     server.server.set_search(&conformance.search[0]);
@@ -136,6 +130,7 @@ fn istios_own_queries() {
         }
     }
     assert_eq!(conformance.cases.len(), 36);
+    say(&format_args!("dns: {0} of {0} queries agree", conformance.cases.len()));
 }
 
 fn check(case: &Case, transport: &str, reply: &Message) {

@@ -3,6 +3,8 @@
 
 mod client;
 mod conformance;
+#[path = "../../../../tests/conformance/folder.rs"]
+mod folder;
 mod forwarding;
 mod hostile;
 mod names;

@@ -1,36 +1,29 @@
 //! Istio's small tables of host names, ports, durations, addresses and localities, from the conformance data.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::decode::{At, Cx, Decode};
 use crate::resource::{LocalityLoadBalancer, MeshConfig, ZoneAwareLoadBalancer};
+use crate::validate::primitives::folder::{conformance, say};
 use crate::validate::{domain, header, locality};
 use crate::value::{HostPattern, IpRange};
-use crate::{Diagnostic, Severity, parse_mesh_config};
+use crate::{Diagnostic, Severity, parse, parse_mesh_config};
 
-/// The tables, or nothing with a word about it.
-fn tables() -> Option<Value> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/conformance");
-    let folder =
-        std::env::var_os("EGRESSD_CONFORMANCE").map_or_else(|| beside.into(), PathBuf::from);
-    let Ok(text) = std::fs::read_to_string(folder.join("primitives.json")) else {
-        let required = std::env::var_os("EGRESSD_REQUIRE_CONFORMANCE").is_some_and(|v| v == "1");
-        assert!(!required, "no conformance data in {}", folder.display());
-        println!("SKIPPED: no conformance data in {}; set EGRESSD_CONFORMANCE", folder.display());
-        return None;
-    };
-    Some(serde_json::from_str(&text).unwrap())
-}
+#[path = "../../../../tests/conformance/folder.rs"]
+mod folder;
 
-/// Runs every row of a table.
+/// Runs every row of a table, and says how many there are.
 fn each(table: &str, check: impl Fn(&Value)) {
-    let Some(tables) = tables() else { return };
-    for row in tables[table].as_array().unwrap() {
+    let Some(folder) = conformance() else { return };
+    let text = std::fs::read_to_string(folder.join("primitives.json")).unwrap();
+    let tables: Value = serde_json::from_str(&text).unwrap();
+    let rows = tables[table].as_array().unwrap();
+    for row in rows {
         check(row);
     }
+    say(&format_args!("primitives: {table}: {0} of {0} rows agree", rows.len()));
 }
 
 fn text<'a>(row: &'a Value, key: &str) -> &'a str {
@@ -109,6 +102,50 @@ fn headers() {
     each("TestValidateHTTPHeaderValue", |row| {
         let valid = row["expected"].is_null();
         assert_eq!(header::check_value(text(row, "input")).is_ok(), valid, "{row}");
+    });
+    each("TestStrictValidateHTTPHeaderName", |row| {
+        let name = &row["name"];
+        let policy = serde_json::json!({ "allowHeaders": [name] });
+        let rule = serde_json::json!({ "corsPolicy": policy });
+        assert_eq!(rule_errors(rule).is_empty(), row["valid"] == true, "{row}");
+    });
+}
+
+/// The fields of one document that are wrong.
+fn errors(kind: &str, spec: &Value) -> Vec<String> {
+    let document = serde_json::json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": kind,
+        "metadata": { "name": "table", "namespace": "default" },
+        "spec": spec,
+    });
+    let file = parse("table.yaml", &document.to_string());
+    let wrong = file.diagnostics().filter(|found| found.severity == Severity::Error);
+    wrong.map(|found| found.field.clone()).collect()
+}
+
+/// The same of a VirtualService with this http rule.
+fn rule_errors(mut rule: Value) -> Vec<String> {
+    rule["route"] = serde_json::json!([{ "destination": { "host": "a.example" } }]);
+    errors("VirtualService", &serde_json::json!({ "hosts": ["a.example"], "http": [rule] }))
+}
+
+#[test]
+fn statuses() {
+    each("TestValidateHTTPStatus", |row| {
+        let abort = serde_json::json!({ "httpStatus": row["in"], "percentage": { "value": 1 } });
+        let rule = serde_json::json!({ "fault": { "abort": abort } });
+        assert_eq!(rule_errors(rule).is_empty(), row["valid"] == true, "{row}");
+    });
+}
+
+#[test]
+fn gateway_ports() {
+    each("TestValidateServerPort", |row| {
+        let server = serde_json::json!({ "port": row["in"], "bind": row["bind"], "hosts": ["*"] });
+        let wrong = errors("Gateway", &serde_json::json!({ "servers": [server] }));
+        let valid = !wrong.iter().any(|field| field.starts_with("spec.servers[0].port"));
+        assert_eq!(valid, text(row, "out").is_empty(), "{row}: {wrong:?}");
     });
 }
 

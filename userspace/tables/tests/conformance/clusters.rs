@@ -14,7 +14,8 @@ use egressd_tables::{
 };
 use serde_json::Value;
 
-use crate::data::{conformance, routing_cases};
+use crate::data::routing_cases;
+use crate::folder::{conformance, say};
 
 type Facts = BTreeSet<String>;
 
@@ -22,7 +23,7 @@ type Facts = BTreeSet<String>;
 fn clusters_state_what_istio_does() {
     let Some(folder) = conformance() else { return };
     let mut wrong = Vec::new();
-    let mut clusters = 0;
+    let mut clusters = 0_usize;
     for case in routing_cases(&folder) {
         let tables = case.compile();
         let istio: Value = serde_json::from_str(&case.read("clusters.json").unwrap()).unwrap();
@@ -60,7 +61,10 @@ fn clusters_state_what_istio_does() {
             }
         }
     }
-    println!("{clusters} clusters, {} wrong", wrong.len());
+    say(&format_args!(
+        "routing: {} of {clusters} clusters agree",
+        clusters.saturating_sub(wrong.len())
+    ));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(clusters > 0);
 }
@@ -78,6 +82,7 @@ fn names_resolve_as_istio_has_them() {
         names += expected.len();
         assert_eq!(of_names(tables.names()), expected, "{}", case.name);
     }
+    say(&format_args!("routing: {names} of {names} names of DNS agree"));
     assert!(names > 0);
 }
 
@@ -110,6 +115,7 @@ fn virtual_hosts_have_istios_domains() {
             assert_eq!(found.get(&table), Some(&hosts), "{} table {table}", case.name);
         }
     }
+    say(&format_args!("routing: {tables_seen} of {tables_seen} route tables have the domains"));
     assert!(tables_seen > 0);
 }
 

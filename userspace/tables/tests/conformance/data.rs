@@ -8,24 +8,6 @@ use egressd_model::{Model, parse, parse_mesh_config};
 use egressd_tables::{Answers, IpFamilies, Node, Options, Tables, VipAllocation, requests};
 use serde::Deserialize;
 
-/// The conformance data, or nothing with a word about it.
-pub(crate) fn conformance() -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/conformance");
-    let folder = std::env::var_os("EGRESSD_CONFORMANCE")
-        .map_or_else(|| PathBuf::from(beside), PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let required =
-        std::env::var_os("EGRESSD_REQUIRE_CONFORMANCE").is_some_and(|value| value == "1");
-    assert!(!required, "no conformance data in {}", folder.display());
-    println!(
-        "SKIPPED: no conformance data in {}; set EGRESSD_CONFORMANCE to its folder",
-        folder.display()
-    );
-    None
-}
-
 /// One configuration of `routing/`.
 pub(crate) struct Case {
     pub(crate) name: String,

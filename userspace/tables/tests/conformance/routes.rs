@@ -10,7 +10,8 @@ use egressd_tables::{
 };
 use serde_json::Value;
 
-use crate::data::{conformance, routing_cases};
+use crate::data::routing_cases;
+use crate::folder::{conformance, say};
 
 /// The rules of each virtual host of each table, in order, each as a set of facts.
 type Rules = BTreeMap<(String, String), Vec<BTreeSet<String>>>;
@@ -32,7 +33,7 @@ fn rules_state_what_istio_does() {
             assert_eq!(found, expected, "{} {host:?}", case.name);
         }
     }
-    println!("{rules} rules");
+    say(&format_args!("routing: {rules} of {rules} rules of virtual hosts agree"));
     assert!(rules > 0);
 }
 

@@ -1,7 +1,8 @@
 //! Every call of `routing/`: result, listener and route as Istio's pilot and simulator have them.
 
 use crate::calls::CallRow;
-use crate::data::{conformance, routing_cases};
+use crate::data::routing_cases;
+use crate::folder::{conformance, say};
 
 #[test]
 fn every_deterministic_call_is_answered_as_istio_does() {
@@ -31,7 +32,8 @@ fn every_deterministic_call_is_answered_as_istio_does() {
             }
         }
     }
-    println!("{rows} calls, {deterministic} deterministic, {} wrong", wrong.len());
+    let agree = deterministic - wrong.len();
+    say(&format_args!("routing: {agree} of {deterministic} deterministic calls of {rows} agree"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(rows > 0);
 }

@@ -8,7 +8,8 @@ use egressd_tables::{Vip, VipAllocation, hashed_vips, requests};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::data::{conformance, model};
+use crate::data::model;
+use crate::folder::{conformance, say};
 
 type Addresses = BTreeMap<String, Vec<IpAddr>>;
 
@@ -60,6 +61,7 @@ fn allocator_follows_istio_step_by_step() {
             world.take(&last, step);
             world.check(&last, step, &format!("{name} step {}", number + 1));
         }
+        say(&format_args!("ipalloc: {name}: {0} of {0} steps agree", steps.len()));
     }
 }
 
@@ -85,6 +87,7 @@ fn allocator_uses_other_ranges() {
     let mut expect: Addresses = serde_json::from_value(case["expect"].clone()).unwrap();
     expect.extend(before);
     assert_eq!(world.given("default/a"), expect);
+    say(&"ipalloc: TestIPAllocateWithEnvCIDR agrees");
 }
 
 #[test]
@@ -106,6 +109,7 @@ fn hashed_addresses_are_istios() {
             assert_eq!(addresses[..expected.len()], expected, "{} {key}", case["name"]);
         }
     }
+    say(&format_args!("ipalloc: {0} of {0} cases of the hashed addresses agree", cases.len()));
 }
 
 impl World {
