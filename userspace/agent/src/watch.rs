@@ -133,4 +133,49 @@ mod tests {
         let Changed::Paths(paths) = watch.changed().await else { panic!("what has changed") };
         assert!(paths.contains(&folder.join("b.yaml")), "{paths:?}");
     }
+
+    /// A watch of nothing, and where its steps are told by hand.
+    fn by_hand() -> (Watch, Sender<PathBuf>) {
+        let mut watch = Watch::start(&[]).unwrap();
+        let (sender, steps) = channel(STEPS);
+        watch.steps = steps;
+        (watch, sender)
+    }
+
+    /// Tells so many steps, one after the other.
+    async fn tell(sender: Sender<PathBuf>, steps: u32, apart: Duration) {
+        for step in 0..steps {
+            sender.send(PathBuf::from(step.to_string())).await.unwrap();
+            tokio::time::sleep(apart).await;
+        }
+        // Nobody closes a watch that is in use.
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_that_follow_one_another_are_one_change() {
+        let (mut watch, sender) = by_hand();
+        let apart = QUIET - Duration::from_millis(1);
+        let start = Instant::now();
+        tokio::spawn(tell(sender, 5, apart));
+        let Changed::Paths(paths) = watch.changed().await else { panic!("what has changed") };
+        assert_eq!(paths.len(), 5, "{paths:?}");
+        assert_eq!(start.elapsed(), 4 * apart + QUIET);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_without_end_do_not_put_off_a_change() {
+        let (mut watch, sender) = by_hand();
+        let apart = QUIET / 2;
+        let start = Instant::now();
+        tokio::spawn(tell(sender, 1000, apart));
+        let mut seen = 0;
+        for round in 1..=3 {
+            let Changed::Paths(paths) = watch.changed().await else { panic!("what has changed") };
+            seen += paths.len();
+            assert!(start.elapsed() <= round * (LIMIT + apart), "{:?}", start.elapsed());
+        }
+        let told = start.elapsed().as_millis() / apart.as_millis();
+        assert!((told..=told + 1).contains(&(seen as u128)), "{seen} of {told}");
+    }
 }
