@@ -19,6 +19,7 @@ mod relay;
 mod reload;
 mod services;
 mod sockets;
+mod strict;
 mod surroundings;
 mod tcp;
 mod tls;

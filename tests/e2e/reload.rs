@@ -91,6 +91,28 @@ fn a_bad_edit_changes_nothing_and_says_everything() {
 }
 
 #[test]
+fn what_is_deleted_is_refused_where_only_the_known_may_pass() {
+    let node = Node::new();
+    let _servers = servers(&node);
+    let daemon = node
+        .daemon()
+        .config("meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}")
+        .resource(services::tcp("one", &[VIP], PORT, &[&endpoint(0)]))
+        .resource(services::tcp("two", &[OTHER], PORT, &[&endpoint(1)]))
+        .start();
+    assert_eq!(answers(&node, VIP), "server0");
+    fs::remove_file(file(&daemon, "0.yaml")).unwrap();
+    daemon.wait_number("/generation", 2);
+    let printed = dial(&node, VIP, PORT, &[]).run().text();
+    assert_eq!(said(&printed, "error"), "ECONNREFUSED", "{printed}");
+    let refused = daemon.wait_records(2).remove(1);
+    assert_eq!(refused.decision(), ("UH", "BlackHoleCluster", "192.0.2.10:27018"));
+    // What is left is as it was.
+    assert_eq!(answers(&node, OTHER), "server1");
+    daemon.stop();
+}
+
+#[test]
 fn sighup_reads_everything() {
     let node = Node::new();
     let _servers = servers(&node);

@@ -12,6 +12,26 @@
 //! *Consequences.* A reload writes only what differs from the generation before last. Sizes are
 //! fixed when the object is loaded.
 //!
+//! # One order for what comes and what goes (2026-11)
+//!
+//! *Context.* A generation reaches the proxy's tables, the kernel's rows and the names of DNS, and
+//! these cannot change at one instant. Nothing may lead to a stage that does not know it yet, so what
+//! is added must come from back to front; what is removed would have to go from front to back.
+//!
+//! *Choice.* One pass in the order of additions. The spare maps of the kernel are filled, which is all
+//! that can fail; then the proxy has the new tables, then one word puts the new rows in force, then
+//! DNS gives the new answers. There is no second pass for removals, because the new tables decide
+//! every connection, whether a row of theirs has turned it or one that is going.
+//!
+//! *Consequences.* Between two of these steps, which follow one another at once, a connection to a
+//! service that is going is decided as one that comes after the reload: by the policy for unknown
+//! destinations. Under `REGISTRY_ONLY` it is accepted and closed with a record of
+//! `BlackHoleCluster`, where an instant later connect() itself fails. A name that is going is answered
+//! until the last step; whoever dials that address afterwards meets what one with an older answer
+//! meets, and no other host is given it as long as there are fresh ones. Keeping a removed service
+//! alive in the proxy until the rows are gone would need two generations for each reload, and let
+//! connections through to what has just been taken away.
+//!
 //! # The rewritten-mark is shared through its name (2026-11)
 //!
 //! *Context.* Where one instance captures a cgroup inside another instance's, the outer program sees
