@@ -1,11 +1,13 @@
 //! `cargo xtask bench NAME`: a table measured side by side in one run, and a line for each goal.
+//! `--record` also puts both into `tests/bench/README.md`.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
 
 use crate::cmd;
 
 mod capture;
+mod record;
 mod stats;
 mod tables;
 mod tcp;
@@ -15,6 +17,9 @@ mod tcp;
 pub(crate) struct Args {
     /// What to measure.
     name: Name,
+    /// Put the results into `tests/bench/README.md`, in the place of those before.
+    #[arg(long)]
+    record: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -34,7 +39,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Name::Tables => tables::run()?,
         Name::Tcp => tcp::run()?,
     };
-    report.print()
+    let text = report.text();
+    cmd::say(&text);
+    if args.record {
+        let name = args.name.to_possible_value().context("a benchmark without a name")?;
+        record::write(name.get_name(), &text)?;
+    }
+    report.missed()
 }
 
 /// What a benchmark found.
@@ -51,23 +62,29 @@ struct Goal {
 }
 
 impl Report {
-    fn print(&self) -> Result<()> {
+    /// The table and a line for each goal.
+    fn text(&self) -> String {
         let mut widths = vec![0; self.table.first().map_or(0, Vec::len)];
         for row in &self.table {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
+        let mut lines = Vec::new();
         for row in &self.table {
             let [name, cells @ ..] = row.as_slice() else { continue };
             let cells = cells.iter().zip(&widths[1..]);
             let cells: Vec<_> = cells.map(|(cell, width)| format!("{cell:>width$}")).collect();
-            cmd::say(&format!("{name:<0$}  {1}", widths[0], cells.join("  ")));
+            lines.push(format!("{name:<0$}  {1}", widths[0], cells.join("  ")));
         }
-        cmd::say("");
+        lines.push(String::new());
         for goal in &self.goals {
-            cmd::say(&format!("{}: {}", if goal.met { "met   " } else { "MISSED" }, goal.text));
+            lines.push(format!("{}: {}", if goal.met { "met   " } else { "MISSED" }, goal.text));
         }
+        lines.join("\n")
+    }
+
+    fn missed(&self) -> Result<()> {
         let missed = self.goals.iter().filter(|goal| !goal.met).count();
         if missed > 0 {
             bail!("{missed} of {} goals missed", self.goals.len());

@@ -14,6 +14,7 @@ mod cmd;
 mod demo;
 mod fuzz;
 mod lint;
+mod origin;
 mod paths;
 mod setup;
 mod test;

@@ -1,6 +1,10 @@
 //! The measurements.
 
-use std::{fs, hint::black_box, path::Path};
+use std::{
+    fs,
+    hint::black_box,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
 use egressd_tables::{Call, Tables};
@@ -9,7 +13,7 @@ use crate::{
     calls::{self, WAYS},
     clock::{middle_and_most, peak, timed},
     node::{Large, Steps},
-    resources,
+    resources::{self, Edit, KINDS},
 };
 
 /// Names and values.
@@ -57,46 +61,76 @@ fn decisions(tables: &Tables, calls: &[Call<'_>]) -> Result<u64> {
     Ok(middle_and_most(rounds).0)
 }
 
-/// One changed file to a new generation, and what of it the kernel must learn. Each round changes
-/// another file; every second one a VirtualService.
+/// One changed file to a new generation, and what of it the kernel must learn: every kind of change
+/// in turn, each round in another file. What comes of it is compared with what a fresh start gives.
 pub(crate) fn change(folder: &Path) -> Result<Figures> {
     let (entries, rules) = (count(folder, "entry-")?, count(folder, "rule-")?);
-    if rules == 0 {
-        bail!("there is no VirtualService to change");
-    }
     let mut large = Large::read(folder)?;
     let mut tables = large.compile()?;
-    let (mut entry_rounds, mut rule_rounds) = (Vec::new(), Vec::new());
-    for round in 1..=CHANGES {
-        let n = round * STRIDE;
-        let (path, text, rounds) = if round % 2 == 0 {
-            let n = n % rules;
-            (resources::rule_path(folder, n), resources::rule(n, round), &mut rule_rounds)
-        } else {
-            let n = n % entries;
-            (resources::entry_path(folder, n), resources::entry(n, round), &mut entry_rounds)
-        };
-        fs::write(&path, text)?;
-        large.refresh(path)?;
-        let next = large.compile()?;
-        let (diff, time) = timed(|| tables.kernel_rows().diff(next.kernel_rows()))?;
-        drop(black_box(diff));
-        rounds.push((large.steps, time));
-        tables = next;
-    }
     let mut figures = Figures::new();
-    for (prefix, rounds) in [("entry-", entry_rounds), ("rule-", rule_rounds)] {
+    for (name, kind) in CHANGES {
+        let mut rounds = Vec::new();
+        for round in 1..=ROUNDS {
+            let (path, text) = kind.file(folder, round, entries, rules);
+            fs::write(&path, text)?;
+            large.refresh(path)?;
+            let next = large.compile()?;
+            let (diff, time) = timed(|| tables.kernel_rows().diff(next.kernel_rows()))?;
+            drop(black_box(diff));
+            rounds.push((large.steps, time));
+            if tables == next {
+                bail!("round {round} of {name} changed a file and nothing else");
+            }
+            tables = next;
+        }
+        large.verify(&tables)?;
         let totals = rounds.iter().map(|(steps, diff)| steps.total() + diff).collect();
         let (middle, most) = middle_and_most(totals);
         let near = |(steps, diff): &&(Steps, u64)| (steps.total() + diff).abs_diff(middle);
         if let Some((steps, diff)) = rounds.iter().min_by_key(near) {
-            figures.extend(named(prefix, *steps));
-            figures.push((format!("{prefix}diff"), *diff));
+            figures.extend(named(&format!("{name}-"), *steps));
+            figures.push((format!("{name}-diff"), *diff));
         }
-        figures.push((format!("{prefix}middle"), middle));
-        figures.push((format!("{prefix}most"), most));
+        figures.push((format!("{name}-middle"), middle));
+        figures.push((format!("{name}-most"), most));
     }
     Ok(figures)
+}
+
+/// What changes in a file.
+enum Change {
+    Entry(Edit),
+    Rule,
+}
+
+/// Every kind of change.
+const CHANGES: [(&str, Change); 4] = [
+    ("endpoints", Change::Entry(Edit::Endpoints)),
+    ("rule", Change::Rule),
+    ("addresses", Change::Entry(Edit::Addresses)),
+    ("hosts", Change::Entry(Edit::Hosts)),
+];
+
+impl Change {
+    /// The file of a round, and its new text.
+    fn file(&self, folder: &Path, round: usize, entries: usize, rules: usize) -> (PathBuf, String) {
+        let n = round * STRIDE;
+        match self {
+            Self::Entry(edit) => {
+                let kind = match edit {
+                    Edit::Endpoints => [0, 1, 3][round % 3],
+                    Edit::Addresses => 2 + round % 2,
+                    Edit::Hosts => round % 2,
+                };
+                let n = n % (entries / KINDS) * KINDS + kind;
+                (resources::entry_path(folder, n), resources::entry(n, *edit, round))
+            }
+            Self::Rule => {
+                let n = n % rules.max(1);
+                (resources::rule_path(folder, n), resources::rule(n, round))
+            }
+        }
+    }
 }
 
 fn named(prefix: &str, steps: Steps) -> Figures {
@@ -119,13 +153,11 @@ fn count(folder: &Path, prefix: &str) -> Result<usize> {
     Ok(count)
 }
 
-/// Rounds of each way.
+/// Rounds of each measurement.
 const ROUNDS: usize = 15;
 /// Services whose decisions are made again and again.
 const FEW: usize = 2;
 /// Decisions a round.
 const DECISIONS: usize = 20_000;
-/// Files that are changed.
-const CHANGES: usize = 20;
 /// A prime, so that changes are spread.
 const STRIDE: usize = 613;

@@ -67,13 +67,30 @@ impl Large {
         let model = model.map_err(|found| refused(&found))?;
         let (vips, time) = timed(|| self.vips.allocate(&requests(&model)).0)?;
         (self.vips, self.steps.allocate) = (vips, time);
-        let (mesh, node) = (MeshConfig::default(), Node::default());
-        let options = Options { dns_capture: true, ..Options::default() };
+        let (mesh, node, options) = settings();
         let (compiler, vips) = (&mut self.compiler, &self.vips);
         let (tables, time) = timed(|| compiler.compile(&model, &mesh, &node, &options, vips))?;
         self.steps.compile = time;
         Ok(tables)
     }
+
+    /// Fails unless these are the tables that everything, compiled from nothing, gives: a short way
+    /// that goes wrong must not look fast.
+    pub(crate) fn verify(&self, tables: &Tables) -> Result<()> {
+        let files = self.files.iter().map(|(_, file)| file);
+        let model = Model::assemble(files).map_err(|found| refused(&found))?;
+        let (mesh, node, options) = settings();
+        if Tables::compile(&model, &mesh, &node, &options, &self.vips) != *tables {
+            bail!("the tables of a changed file are not those of a fresh start");
+        }
+        Ok(())
+    }
+}
+
+/// Where every benchmark compiles for.
+fn settings() -> (MeshConfig, Node, Options) {
+    let options = Options { dns_capture: true, ..Options::default() };
+    (MeshConfig::default(), Node::default(), options)
 }
 
 fn read(path: PathBuf) -> Result<(PathBuf, ParsedFile)> {

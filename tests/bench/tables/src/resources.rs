@@ -16,7 +16,7 @@ pub(crate) fn write(folder: &Path, entries: usize, rules: usize) -> Result<()> {
     if rules * KINDS > entries {
         bail!("{rules} VirtualServices are more than the HTTP hosts of {entries} ServiceEntries");
     }
-    let entries = (0..entries).map(|n| (entry_path(folder, n), entry(n, 0)));
+    let entries = (0..entries).map(|n| (entry_path(folder, n), entry(n, Edit::Endpoints, 0)));
     let rules = (0..rules).map(|n| (rule_path(folder, n), rule(n, 0)));
     for (path, text) in entries.chain(rules) {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -37,21 +37,38 @@ pub(crate) fn hosts(n: usize) -> [String; 2] {
     [format!("api-{n}.example.com"), format!("cdn-{n}.example.org")]
 }
 
-/// A ServiceEntry; each edition differs from the one before.
-pub(crate) fn entry(n: usize, edition: usize) -> String {
+/// What an edition of a ServiceEntry has changed.
+#[derive(Clone, Copy)]
+pub(crate) enum Edit {
+    /// Where it leads: nothing that connections are told by.
+    Endpoints,
+    /// The address that it is dialled at.
+    Addresses,
+    /// One more host, which gets a virtual address where there is no other.
+    Hosts,
+}
+
+/// A ServiceEntry; each edition but the first, 0, differs from all others.
+pub(crate) fn entry(n: usize, edit: Edit, edition: usize) -> String {
     let [first, second] = hosts(n);
-    let address = format!("  addresses:\n  - 10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255);
-    let last = n % 250 + 1;
+    let of = |kind: Edit| if edit as u8 == kind as u8 { edition } else { 0 };
+    let third = match of(Edit::Hosts) {
+        0 => String::new(),
+        edition => format!("  - new-{n}-{edition}.example.net\n"),
+    };
+    let octet = 10 + of(Edit::Addresses) % 100;
+    let address = format!("  addresses:\n  - {octet}.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255);
+    let last = (n + of(Edit::Endpoints)) % 250 + 1;
+    let edition = of(Edit::Endpoints);
+    let dns =
+        format!("  resolution: DNS\n  endpoints:\n  - address: edition-{edition}.example.net\n");
     let (ports, rest) = match n % KINDS {
         0 => (
             "  - number: 80\n    name: http\n    protocol: HTTP\n\
              \x20 - number: 443\n    name: https\n    protocol: HTTPS\n",
-            "  resolution: DNS\n".to_owned(),
+            dns,
         ),
-        1 => (
-            "  - number: 443\n    name: tls\n    protocol: TLS\n",
-            "  resolution: DNS\n".to_owned(),
-        ),
+        1 => ("  - number: 443\n    name: tls\n    protocol: TLS\n", dns),
         2 => (
             "  - number: 3306\n    name: mysql\n    protocol: TCP\n",
             // Two hosts can share a TCP port only if nobody has to look one up.
@@ -67,9 +84,8 @@ pub(crate) fn entry(n: usize, edition: usize) -> String {
     };
     format!(
         "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata:\n  name: entry-{n}\n\
-         \x20 namespace: team-{}\n  labels:\n    edition: \"{edition}\"\nspec:\n  hosts:\n\
-         \x20 - {first}\n  - {second}\n  location: MESH_EXTERNAL\n  ports:\n{ports}{rest}\
-         \x20 subjectAltNames:\n  - edition-{edition}.example.com\n",
+         \x20 namespace: team-{}\nspec:\n  hosts:\n  - {first}\n  - {second}\n{third}  \
+         location: MESH_EXTERNAL\n  ports:\n{ports}{rest}",
         n % 50
     )
 }
