@@ -1,6 +1,11 @@
 //! The daemon: put together, run, reloaded, drained, taken apart.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use egressd_datapath::{Datapath, DnsSockets, Listeners, MARK, Notice};
 use egressd_dns::Changes;
@@ -216,6 +221,7 @@ impl Work {
 
     /// Puts a new generation in force, or says why there is none.
     fn reload(&mut self, changed: &Changed) {
+        let start = Instant::now();
         let generation = match self.store.reload(changed) {
             Ok(generation) => generation,
             Err(error) => {
@@ -223,11 +229,13 @@ impl Work {
                 return;
             }
         };
+        let compiled_ms = start.elapsed().as_millis();
         report::findings(&generation.findings);
         report::conflicts(&generation.tables);
         match self.state.publish(&generation) {
             Ok((number, Diff { added, changed, removed, rows })) => tracing::info!(
-                generation = number, %added, %changed, %removed, kernel_rows = rows, "reloaded"
+                generation = number, %added, %changed, %removed, kernel_rows = rows, compiled_ms,
+                in_force_ms = start.elapsed().as_millis(), "reloaded"
             ),
             Err(error) => tracing::error!(%error, "the kernel keeps the generation before"),
         }

@@ -1,8 +1,8 @@
 //! What a reload changes, for the log.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use egressd_tables::{Cluster, Tables};
+use egressd_tables::Tables;
 
 /// Names shown of each kind; more are counted.
 const SHOWN: usize = 10;
@@ -27,25 +27,21 @@ pub(super) struct Names(Vec<Arc<str>>);
 impl Diff {
     /// What turns `old` into `new`.
     pub(super) fn between(old: &Tables, new: &Tables) -> Self {
-        let (before, after) = (by_name(old), by_name(new));
         let mut diff = Self::default();
-        for (name, cluster) in &after {
-            match before.get(name) {
-                None => diff.added.0.push(Arc::clone(name)),
-                Some(held) if held != cluster => diff.changed.0.push(Arc::clone(name)),
-                Some(_same) => {}
+        for cluster in new.clusters() {
+            match old.cluster(&cluster.name) {
+                None => diff.added.0.push(Arc::clone(&cluster.name)),
+                // Most are the same object.
+                Some(held) if Arc::ptr_eq(held, cluster) || held == cluster => {}
+                Some(_other) => diff.changed.0.push(Arc::clone(&cluster.name)),
             }
         }
-        let gone = before.keys().filter(|name| !after.contains_key(*name)).cloned();
-        diff.removed.0.extend(gone);
+        let gone = old.clusters().filter(|cluster| new.cluster(&cluster.name).is_none());
+        diff.removed.0.extend(gone.map(|cluster| Arc::clone(&cluster.name)));
         let rows = old.kernel_rows().diff(new.kernel_rows());
         diff.rows = rows.exact.len() + rows.prefixes.len() + rows.ports.len();
         diff
     }
-}
-
-fn by_name(tables: &Tables) -> BTreeMap<Arc<str>, &Arc<Cluster>> {
-    tables.clusters().map(|cluster| (Arc::clone(&cluster.name), cluster)).collect()
 }
 
 impl fmt::Display for Names {
