@@ -4,7 +4,7 @@
 use std::{fs, path::Path, time::Instant};
 
 use egressd_tests::{
-    AccessLine, Authority, Behaviour, Daemon, Issued, Nginx, Node, Servers, WORLD_V4,
+    AccessLine, Authority, Behaviour, Daemon, Issued, Nginx, Node, Running, Servers, WORLD_V4,
     await_listener,
 };
 
@@ -285,4 +285,96 @@ fn mesh_endpoints_without_an_identity_are_spoken_to_in_plaintext_with_one_warnin
     assert!(daemon.wait_records(3).iter().all(|record| record.flags == "-"));
     let warnings = daemon.log().matches("mesh endpoints are spoken to in plaintext").count();
     assert_eq!(warnings, 1, "{}", daemon.log());
+}
+
+/// A sidecar of a mesh: settles on its protocol, and tells the name asked for and who the client is.
+const PEER: &str = r#"
+import socket, ssl, sys, threading
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+context.load_verify_locations(sys.argv[3])
+context.verify_mode = ssl.CERT_REQUIRED
+context.set_alpn_protocols(["istio"])
+names = {}
+context.sni_callback = lambda sock, name, _: names.update({sock: name})
+listener = socket.create_server(("10.77.0.2", 8443))
+print("listening", flush=True)
+def serve(plain):
+    try:
+        with context.wrap_socket(plain, server_side=True) as sock:
+            while b"\r\n\r\n" not in sock.recv(4096):
+                pass
+            client = dict(pair[0] for pair in sock.getpeercert()["subject"])["commonName"]
+            body = f"[{names[sock]}] {sock.version()} [{client}] {sock.selected_alpn_protocol()}"
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            sock.sendall((head + body).encode())
+            sock.unwrap()
+    except (OSError, ssl.SSLError):
+        pass
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"#;
+
+/// The daemon's own identity in a mesh, and a sidecar of that mesh with this SPIFFE identity.
+fn mesh(node: &Node, ca: &Authority, peer: &str) -> (String, Running) {
+    let ours = ca.issue("node", "URI:spiffe://td.example/ns/default/sa/node");
+    let identity = format!(
+        "identity: {{certificate: {}, key: {}, ca: {}, trustDomain: td.example}}",
+        file(&ours.certificate),
+        file(&ours.key),
+        file(ca.roots())
+    );
+    let theirs = ca.issue("peer", &format!("URI:{peer}"));
+    let server = node.server(["/usr/bin/python3", "-c", PEER]).arg(&theirs.certificate);
+    let mut server = server.arg(&theirs.key).arg(ca.roots()).start();
+    server.wait_stdout("that it listens", |line| line.trim() == "listening");
+    (identity, server)
+}
+
+/// The service, inside the mesh, with an endpoint that has a service account.
+fn inside(account: &str) -> String {
+    let inside = service().replace("  resolution:", "  location: MESH_INTERNAL\n  resolution:");
+    inside.replace("{tcp: 8443}", &format!("{{tcp: 8443}}, serviceAccount: {account}"))
+}
+
+#[test]
+fn mesh_tls_shows_the_nodes_identity() {
+    let (node, ca) = (Node::new(), Authority::new());
+    let (identity, _peer) = mesh(&node, &ca, "spiffe://td.example/ns/default/sa/db");
+    let policy = rule("one", "tls: {mode: ISTIO_MUTUAL}");
+    let daemon = node.daemon().config(&identity).resource(service()).resource(&policy).start();
+    assert_eq!(get(&node), "[outbound_.80_._.one.example] TLSv1.3 [node] istio");
+    daemon.stop();
+    // The seeds' remote-cluster-service has an HTTP port.
+    let http =
+        service().replace("protocol: TCP", "protocol: HTTP").replace("192.0.2.10", "192.0.2.11");
+    let daemon = node.daemon().config(&identity).resource(http).resource(policy).start();
+    let text =
+        node.curl("http://192.0.2.11/").arg("--header").arg("Host: one.example").run().text();
+    assert_eq!(text, "[outbound_.80_._.one.example] TLSv1.3 [node] istio");
+    daemon.stop();
+}
+
+#[test]
+fn endpoints_inside_the_mesh_must_be_who_they_should() {
+    let (node, ca) = (Node::new(), Authority::new());
+    let (identity, _peer) = mesh(&node, &ca, "spiffe://td.example/ns/default/sa/db");
+    let http = |yaml: String| yaml.replace("protocol: TCP", "protocol: HTTP");
+    let ask = |code: &str| {
+        let spawn = node.curl("http://192.0.2.10/").arg("--header").arg("Host: one.example");
+        spawn.arg("--output").arg("/dev/null").arg("--write-out").arg(code).run().stdout
+    };
+    for (yaml, code) in [(inside("db"), "200"), (http(inside("db")), "200")] {
+        let daemon = node.daemon().config(&identity).resource(yaml).start();
+        assert_eq!(ask("%{http_code}"), code, "{}", daemon.log());
+        daemon.stop();
+    }
+    for (yaml, code) in [(inside("other"), "000"), (http(inside("other")), "503")] {
+        let daemon = node.daemon().config(&identity).resource(yaml).start();
+        assert_eq!(ask("%{http_code}"), code);
+        let record = daemon.wait_record();
+        let wanted = "wanted_spiffe://td.example/ns/default/sa/other";
+        assert!(record.failure.ends_with(wanted), "{}", record.line);
+        daemon.stop();
+    }
 }

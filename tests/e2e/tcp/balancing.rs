@@ -218,3 +218,19 @@ fn shares_among_localities_as_distributed() {
     let daemon = builder.resource(rule("one", policy)).start();
     assert_eq!(shares(&node, &daemon, 100), [60, 30, 10]);
 }
+#[test]
+fn a_new_endpoint_warms_up() {
+    let node = Node::new();
+    let _servers = servers(&node);
+    let policy = "loadBalancer: {simple: ROUND_ROBIN, \
+                  warmup: {duration: 3600s, minimumPercent: 10}}";
+    let builder = node.daemon().resource(service(&ALL[..2])).resource(rule("one", policy));
+    let daemon = builder.start();
+    // All are new at the start: none has a reason to get less.
+    assert_eq!(shares(&node, &daemon, 20)[..2], [10, 10]);
+    fs::write(daemon.folder().join("resources/0.yaml"), service(&ALL)).unwrap();
+    daemon.wait_number("/generation", 2);
+    let shares = shares(&node, &daemon, 210);
+    // A tenth of a share: 10 of 210.
+    assert!((7..=13).contains(&shares[2]), "{shares:?}");
+}

@@ -76,8 +76,14 @@ impl Store {
         options: Options,
     ) -> Result<Self, LoadError> {
         let path = config.path.to_string_lossy();
-        let (mesh, findings) =
+        let (mut mesh, findings) =
             parse_mesh_config(&path, &config.text, &["meshConfig"]).map_err(LoadError::Rejected)?;
+        if let Some(identity) = &config.tls.identity
+            && mesh.trust_domain.is_empty()
+        {
+            // Endpoints are of the mesh that we are of.
+            mesh.trust_domain = identity.trust_domain.to_string().into();
+        }
         let node = Node {
             namespace: config.node.namespace.clone(),
             labels: config.node.labels.clone(),

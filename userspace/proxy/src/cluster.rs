@@ -4,6 +4,7 @@
 mod balance;
 mod host;
 mod registry;
+mod shares;
 pub(crate) mod spec;
 
 use std::{
@@ -82,7 +83,8 @@ impl Cluster {
 
     /// Starts choosing among `hosts` for a connection from `client`.
     pub(crate) fn choose<'a>(&'a self, hosts: &'a HostSet, client: IpAddr) -> Choice<'a> {
-        Choice::new(hosts, self.spec.balance, &self.shared.turn, client)
+        let choice = Choice::new(hosts, self.spec.balance, &self.shared.turn, client);
+        choice.warming(self.spec.warmup)
     }
 
     /// The endpoints by address, if that can be told without waiting.

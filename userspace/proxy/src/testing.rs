@@ -119,6 +119,7 @@ fn cluster_of(endpoints: Vec<EndpointSpec>) -> ClusterSpec {
         endpoints,
         lookup: Lookup::Every(IpFamilies::V4),
         balance: Balance::RoundRobin,
+        warmup: None,
         connect_timeout: PATIENCE,
         max_connections: u32::MAX,
         keepalive: None,

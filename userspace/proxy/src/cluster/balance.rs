@@ -3,9 +3,15 @@
 use std::{
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
 };
 
-use super::host::{Host, HostSet, Level};
+use egressd_tables::Warmup;
+
+use super::{
+    host::{Host, HostSet, Level},
+    shares::Shares,
+};
 use crate::{cluster::Balance, random};
 
 /// Chooses endpoints of one cluster, each at most once a connection.
@@ -19,6 +25,8 @@ pub(crate) struct Choice<'a> {
     client: IpAddr,
     /// Decides instead, where there is one.
     key: Option<u64>,
+    /// How the share of a new endpoint grows; for turns and least requests.
+    warmup: Option<Warmup>,
     level: usize,
     /// Places in the level that were tried already.
     tried: Vec<usize>,
@@ -32,12 +40,17 @@ impl<'a> Choice<'a> {
         turn: &'a AtomicU64,
         client: IpAddr,
     ) -> Self {
-        Self { hosts, balance, turn, client, key: None, level: 0, tried: Vec::new() }
+        Self { hosts, balance, turn, client, key: None, warmup: None, level: 0, tried: Vec::new() }
     }
 
     /// The same, by a key that the application's request has, if it has one.
     pub(crate) fn by_key(self, key: Option<u64>) -> Self {
         Self { key, ..self }
+    }
+
+    /// The same, with endpoints that have joined the others getting less at first.
+    pub(crate) fn warming(self, warmup: Option<Warmup>) -> Self {
+        Self { warmup, ..self }
     }
 
     /// The next endpoint to try; `None` when all were tried.
@@ -70,48 +83,23 @@ impl<'a> Choice<'a> {
         if let Some(key) = self.key {
             return Some(level.by_rendezvous(mix(key)));
         }
+        let warming = self.warmup.and_then(|warmup| level.warming(&warmup, Instant::now()));
+        let shares = warming.as_ref().unwrap_or(&level.shares);
         Some(match self.balance {
-            Balance::RoundRobin => level.in_turn(self.turn.fetch_add(1, Ordering::Relaxed)),
-            Balance::LeastRequest => level.less_busy(),
-            Balance::Random => level.by_weight(random::below(level.total())),
+            Balance::RoundRobin => shares.in_turn(self.turn.fetch_add(1, Ordering::Relaxed)),
+            Balance::LeastRequest => level.less_busy(shares),
+            Balance::Random => level.shares.at(random::below(level.shares.total())),
             Balance::SourceIp => level.by_rendezvous(hash_ip(self.client)),
         })
     }
 }
 
 impl Level {
-    /// The sum of all weights.
-    fn total(&self) -> u64 {
-        self.shares.last().copied().unwrap_or(0)
-    }
-
-    /// The endpoint whose share of the total holds `point`.
-    fn by_weight(&self, point: u64) -> usize {
-        if self.even {
-            return (point / self.total().checked_div(self.hosts.len() as u64).unwrap_or(1))
-                as usize;
-        }
-        self.shares.partition_point(|share| *share <= point)
-    }
-
-    /// Walks through the total in steps that have no divisor in common with it: every endpoint comes
-    /// as often as its weight says in each round, and not several times in a row.
-    fn in_turn(&self, turn: u64) -> usize {
-        if self.even {
-            return (turn % self.hosts.len() as u64) as usize;
-        }
-        let point = u128::from(turn) * u128::from(self.step) % u128::from(self.total().max(1));
-        self.by_weight(point as u64)
-    }
-
     /// Of two drawn by weight, the one with fewer connections for its weight.
-    fn less_busy(&self) -> usize {
-        let [one, other] =
-            [(); 2].map(|()| self.by_weight(random::below(self.total())).min(self.hosts.len() - 1));
-        let load = |at: usize| {
-            let host = &self.hosts[at];
-            (u64::from(host.state.active()) + 1, host.weight)
-        };
+    fn less_busy(&self, shares: &Shares) -> usize {
+        let most = self.hosts.len() - 1;
+        let [one, other] = [(); 2].map(|()| shares.at(random::below(shares.total())).min(most));
+        let load = |at: usize| (u64::from(self.hosts[at].state.active()) + 1, shares.weight(at));
         let ((busy_one, weight_one), (busy_other, weight_other)) = (load(one), load(other));
         let first = u128::from(busy_one) * u128::from(weight_other);
         if first <= u128::from(busy_other) * u128::from(weight_one) { one } else { other }
@@ -184,7 +172,7 @@ mod tests {
         assert_eq!(shares(&hosts(&[&[5, 3, 2]]), Balance::RoundRobin, 1000), [500, 300, 200]);
         assert_eq!(shares(&hosts(&[&[1, 1]]), Balance::RoundRobin, 1), [1, 0]);
         let weighted = hosts(&[&[90, 5, 5]]);
-        let turns: Vec<_> = (0..100).map(|turn| weighted.levels[0].in_turn(turn)).collect();
+        let turns: Vec<_> = (0..100).map(|turn| weighted.levels[0].shares.in_turn(turn)).collect();
         // The light ones come now and then, not all in a row at the end.
         assert!(turns.chunks(25).all(|quarter| quarter.iter().any(|at| *at != 0)), "{turns:?}");
     }

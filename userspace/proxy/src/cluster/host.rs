@@ -5,11 +5,14 @@ use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use super::{balance::mix, spec::Mesh};
+use egressd_tables::Warmup;
+
+use super::{balance::mix, shares::Shares, spec::Mesh};
 use crate::addrs::UpstreamAddr;
 
 /// The endpoints of a cluster by priority, ready to be chosen from. Immutable.
@@ -23,12 +26,8 @@ pub(crate) struct HostSet {
 #[derive(Debug)]
 pub(super) struct Level {
     pub(super) hosts: Vec<Host>,
-    /// The sum of the weights up to and including each endpoint's.
-    pub(super) shares: Vec<u64>,
-    /// All weights are the same.
-    pub(super) even: bool,
-    /// About 0.618 of the total, and without a common divisor with it.
-    pub(super) step: u64,
+    /// What is due to each.
+    pub(super) shares: Shares,
 }
 
 /// One endpoint.
@@ -50,6 +49,8 @@ pub(crate) struct Host {
 #[derive(Debug, Default)]
 pub(crate) struct HostState {
     active: AtomicU32,
+    /// When it joined the others; nothing if it has been there from the start.
+    born: Option<Instant>,
 }
 
 /// A connection to an endpoint, counted while this lives.
@@ -58,7 +59,11 @@ pub(crate) struct HostLease(Arc<HostState>);
 
 /// The state of every endpoint that a cluster has, or that still has connections.
 #[derive(Debug, Default)]
-pub(crate) struct HostStates(Mutex<HashMap<UpstreamAddr, Arc<HostState>>>);
+pub(crate) struct HostStates {
+    known: Mutex<HashMap<UpstreamAddr, Arc<HostState>>>,
+    /// The first endpoints are known; any other is a new one.
+    started: AtomicBool,
+}
 
 /// Puts a [`HostSet`] together.
 pub(crate) struct Builder<'a> {
@@ -87,16 +92,21 @@ impl Drop for HostLease {
 
 impl HostStates {
     fn of(&self, addr: &UpstreamAddr) -> Arc<HostState> {
-        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match states.get(addr) {
             Some(state) => Arc::clone(state),
-            None => Arc::clone(states.entry(addr.clone()).or_default()),
+            None => {
+                let born = self.started.load(Ordering::Relaxed).then(Instant::now);
+                let state = Arc::new(HostState { born, ..HostState::default() });
+                states.insert(addr.clone(), Arc::clone(&state));
+                state
+            }
         }
     }
 
     /// Forgets endpoints that nobody refers to any more.
     fn prune(&self) {
-        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         states.retain(|_, state| Arc::strong_count(state) > 1);
     }
 }
@@ -126,36 +136,39 @@ impl Builder<'_> {
     pub(crate) fn build(self) -> HostSet {
         let set = HostSet { levels: self.levels.into_values().map(Level::new).collect() };
         self.states.prune();
+        self.states.started.store(true, Ordering::Relaxed);
         set
     }
 }
 
 impl Level {
     fn new(hosts: Vec<Host>) -> Self {
-        let mut total = 0;
-        let shares = hosts.iter().map(|host| {
-            total += host.weight;
-            total
-        });
-        let shares = shares.collect();
-        let even = hosts.windows(2).all(|pair| pair[0].weight == pair[1].weight);
-        Self { hosts, shares, even, step: coprime_step(total) }
+        let shares = Shares::new(hosts.iter().map(|host| host.weight));
+        Self { hosts, shares }
+    }
+
+    /// What is due to each while some of them warm up; nothing if none does.
+    pub(super) fn warming(&self, warmup: &Warmup, now: Instant) -> Option<Shares> {
+        let age = |host: &Host| host.state.born.map(|born| now.saturating_duration_since(born));
+        let young = |host: &Host| age(host).is_some_and(|age| age < warmup.duration);
+        self.hosts.iter().any(young).then(|| {
+            Shares::new(self.hosts.iter().map(|host| {
+                let part = age(host).map_or(1.0, |age| part(warmup, age));
+                ((host.weight * WARM_PARTS) as f64 * part).max(1.0) as u64
+            }))
+        })
     }
 }
 
-/// A step near the golden section of `total` that visits every point before it repeats one.
-fn coprime_step(total: u64) -> u64 {
-    let golden = (total as f64 * 0.618_033_988_75) as u64;
-    (golden.max(1)..=total.max(1)).find(|step| gcd(*step, total) == 1).unwrap_or(1)
+/// The part of its share that an endpoint of this age gets (semantics.md §4, warmup): it grows as
+/// Envoy's does, and never below the least.
+fn part(warmup: &Warmup, age: Duration) -> f64 {
+    let grown = (age.as_secs_f64() / warmup.duration.as_secs_f64().max(f64::MIN_POSITIVE)).min(1.0);
+    grown.powf(1.0 / warmup.aggression.max(f64::MIN_POSITIVE)).max(warmup.minimum_percent / 100.0)
 }
 
-/// The greatest common divisor.
-pub(super) fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
-}
+/// Precision of the part of a share.
+const WARM_PARTS: u64 = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -177,19 +190,48 @@ mod tests {
         drop(first);
         let second = set(&["10.0.0.3:80", "10.0.0.1:80"]);
         assert_eq!(second.levels[0].hosts[1].state.active(), 1);
-        assert_eq!(states.0.lock().unwrap().len(), 2);
+        assert_eq!(states.known.lock().unwrap().len(), 2);
         drop((second, lease));
         drop(set(&[]));
-        assert!(states.0.lock().unwrap().is_empty());
+        assert!(states.known.lock().unwrap().is_empty());
     }
 
     #[test]
-    fn steps_visit_every_point() {
-        for total in 1..500 {
-            let step = coprime_step(total);
-            let visited: std::collections::BTreeSet<_> =
-                (0..total).map(|turn| turn * step % total).collect();
-            assert_eq!(visited.len() as u64, total);
-        }
+    fn shares_grow_with_age() {
+        let warmup = |aggression| Warmup {
+            duration: Duration::from_secs(100),
+            minimum_percent: 10.0,
+            aggression,
+        };
+        let at = |aggression, seconds| {
+            (part(&warmup(aggression), Duration::from_secs(seconds)) * 100.0).round()
+        };
+        assert_eq!(
+            [0, 5, 50, 99, 100, 1000].map(|age| at(1.0, age)),
+            [10.0, 10.0, 50.0, 99.0, 100.0, 100.0]
+        );
+        assert_eq!([25, 64].map(|age| at(2.0, age)), [50.0, 80.0]);
+    }
+
+    #[test]
+    fn an_endpoint_that_joins_others_warms_up() {
+        let states = HostStates::default();
+        let warmup =
+            Warmup { duration: Duration::from_secs(100), minimum_percent: 10.0, aggression: 1.0 };
+        let set = |count: u8| {
+            let mut set = HostSet::builder(&states);
+            for last in 1..=count {
+                let addr = UpstreamAddr::Ip(([10, 0, 0, last], 80).into());
+                set.add(0, addr, 2, &Mesh::default());
+            }
+            set.build()
+        };
+        let now = Instant::now();
+        assert!(set(2).levels[0].warming(&warmup, now).is_none(), "all are new at the start");
+        let three = set(3);
+        let shares = three.levels[0].warming(&warmup, now).unwrap();
+        assert_eq!([0, 1, 2].map(|at| shares.weight(at)), [2000, 2000, 200]);
+        let later = now + Duration::from_secs(101);
+        assert!(three.levels[0].warming(&warmup, later).is_none());
     }
 }

@@ -7,11 +7,11 @@ use std::{
 };
 
 use egressd_tables as tables;
-use egressd_tables::{Discovery, IpFamilies, LbPolicy, ProxyProtocol, Tunnel, UpstreamTls};
+use egressd_tables::{Discovery, IpFamilies, LbPolicy, ProxyProtocol, Tunnel, UpstreamTls, Warmup};
 
 use crate::{
     addrs::{UnixName, UpstreamAddr},
-    cluster::host::gcd,
+    cluster::shares::gcd,
     socket::Keepalive,
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct ClusterSpec {
     pub(crate) lookup: Lookup,
     /// How an endpoint is chosen.
     pub(crate) balance: Balance,
+    /// How the share of a new endpoint grows.
+    pub(crate) warmup: Option<Warmup>,
     /// Limit for one attempt to connect.
     pub(crate) connect_timeout: Duration,
     /// Connections there may be at once.
@@ -58,7 +60,7 @@ pub(crate) struct EndpointSpec {
 }
 
 /// What an endpoint is in a mesh.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Mesh {
     /// It announces that it speaks mesh TLS.
     pub(crate) tls: bool,
@@ -106,6 +108,7 @@ impl ClusterSpec {
             endpoints: endpoints(cluster),
             lookup: Lookup::of(cluster.discovery),
             balance: Balance::of(cluster),
+            warmup: cluster.load_balancer.warmup,
             connect_timeout: cluster.connect_timeout,
             max_connections: pool.max_connections,
             keepalive: pool.tcp_keepalive.map(|keepalive| Keepalive {

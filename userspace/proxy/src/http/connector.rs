@@ -30,12 +30,13 @@ impl Connector for Sockets {
 
 impl Sockets {
     async fn connect_to(&self, target: Target<'_>) -> Result<Connected, NotConnected> {
-        let Target { cluster, addr, mesh_tls, host, http2 } = target;
+        let Target { cluster, addr, mesh, host, http2 } = target;
         let deadline = Instant::now() + cluster.connect_timeout;
         let speaks = if http2 { Speaks::Http2 { host } } else { Speaks::Http1 { host } };
-        let tls = match self.originator.wanted(&cluster.tls, mesh_tls) {
+        let tls = match self.originator.wanted(&cluster.tls, mesh.tls) {
             Some(wanted) => {
-                let upstream = Upstream { wanted, endpoint: addr, speaks, peer: None };
+                let peer = mesh.peer.as_ref();
+                let upstream = Upstream { wanted, endpoint: addr, speaks, peer };
                 // What is missing shows before anybody is bothered.
                 Some(self.originator.prepare(&upstream).map_err(failed)?)
             }

@@ -8,7 +8,7 @@ use egressd_tables::{Cluster, Discovery, IpFamilies, LbPolicy, UpstreamTls, stri
 use super::upstream::{NoEndpoint, Picked, Picker, Picking, Wish, bare_host};
 use crate::{
     addrs::UpstreamAddr,
-    cluster::{self, HostSet, Registry},
+    cluster::{self, HostSet, Mesh, Registry},
     resolve::{Addresses, Resolver},
 };
 
@@ -166,11 +166,12 @@ fn choose(
     let others = (0..wish.reselections).map_while(|_| choice.next());
     let mut untried = std::iter::once(first).chain(others);
     let host = untried.find(|host| !wish.tried.contains(&host.addr)).unwrap_or(first);
-    Ok(Picked { addr: host.addr.clone(), mesh_tls: false, lease: Some(host.state.lease()) })
+    let (addr, mesh) = (host.addr.clone(), host.mesh.clone());
+    Ok(Picked { addr, mesh, lease: Some(host.state.lease()) })
 }
 
 fn picked(addr: UpstreamAddr) -> Picked {
-    Picked { addr, mesh_tls: false, lease: None }
+    Picked { addr, mesh: Mesh::default(), lease: None }
 }
 
 fn port_of(authority: &str) -> Option<u16> {

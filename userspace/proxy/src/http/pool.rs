@@ -31,7 +31,7 @@ use super::{
     circuit::{Circuit, Circuits},
     upstream::{Connector, NotConnected, Picked, Target, bare_host},
 };
-use crate::addrs::UpstreamAddr;
+use crate::{addrs::UpstreamAddr, cluster::Mesh};
 
 /// The connections of one worker.
 pub(crate) struct Pools {
@@ -54,7 +54,7 @@ pub(crate) struct ClusterPool {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct HostKey {
     addr: UpstreamAddr,
-    mesh_tls: bool,
+    mesh: Mesh,
     /// The server name, where requests choose it.
     name: Option<Box<str>>,
 }
@@ -137,7 +137,7 @@ impl ClusterPool {
     fn host(&self, way: Way<'_>) -> Arc<HostPool> {
         let key = HostKey {
             addr: way.picked.addr.clone(),
-            mesh_tls: way.picked.mesh_tls,
+            mesh: way.picked.mesh.clone(),
             name: self.named_by_request().then(|| bare_host(way.authority).into()),
         };
         Arc::clone(self.lock().entry(key).or_default())
@@ -156,7 +156,7 @@ impl ClusterPool {
         Target {
             cluster: &self.cluster,
             addr: &way.picked.addr,
-            mesh_tls: way.picked.mesh_tls,
+            mesh: &way.picked.mesh,
             host: bare_host(way.authority),
             http2,
         }

@@ -9,7 +9,7 @@ use egressd_tables::Cluster;
 use super::io::HttpIo;
 use crate::{
     addrs::{ClientAddr, LocalAddr, OriginalDst, UpstreamAddr},
-    cluster::HostLease,
+    cluster::{HostLease, Mesh},
     record::TransportFailure,
 };
 
@@ -68,8 +68,8 @@ pub(crate) struct Origin {
 pub(crate) struct Picked {
     /// Where it is.
     pub(crate) addr: UpstreamAddr,
-    /// It speaks mesh TLS.
-    pub(crate) mesh_tls: bool,
+    /// What it is in a mesh.
+    pub(crate) mesh: Mesh,
     /// Its load counts this request as long as this lives.
     pub(crate) lease: Option<HostLease>,
 }
@@ -113,8 +113,8 @@ pub(crate) struct Target<'a> {
     pub(crate) cluster: &'a Arc<Cluster>,
     /// The endpoint.
     pub(crate) addr: &'a UpstreamAddr,
-    /// The endpoint speaks mesh TLS.
-    pub(crate) mesh_tls: bool,
+    /// What the endpoint is in a mesh.
+    pub(crate) mesh: &'a Mesh,
     /// The host that the request asks for, without its port: the server name where the cluster takes
     /// it from the request.
     pub(crate) host: &'a str,

@@ -32,6 +32,7 @@ use tokio::{
 
 use crate::{
     addrs::{ClientAddr, OriginalDst, UpstreamAddr},
+    cluster::Mesh,
     http::{
         circuit::Circuits,
         connector::Sockets,
@@ -108,7 +109,9 @@ impl Picker for Places {
             }
             addr = next().into();
         }
-        Picking::Later(Box::pin(async move { Ok(Picked { addr, mesh_tls: false, lease: None }) }))
+        Picking::Later(Box::pin(
+            async move { Ok(Picked { addr, mesh: Mesh::default(), lease: None }) },
+        ))
     }
 
     fn observe(&self, _: &Arc<Cluster>, _: &UpstreamAddr, seen: Observation) {
