@@ -154,3 +154,23 @@ fn an_established_connection_is_not_touched() {
     assert_eq!(record.upstream_host, endpoint(0));
     daemon.stop();
 }
+
+#[test]
+fn a_folder_of_resources_that_comes_later_is_read() {
+    let node = Node::new();
+    let _servers = servers(&node);
+    let builder = node.daemon();
+    let (folder, aside) = (builder.folder().join("resources"), builder.folder().join("aside"));
+    let mut daemon = builder.start();
+    // The one that the support library makes goes, and another one comes.
+    fs::rename(&folder, &aside).unwrap();
+    daemon.wait_log("that the folder's going is noticed", |line| line.contains("reloaded"));
+    fs::create_dir(aside.join("new")).unwrap();
+    let yaml = services::tcp("one", &[VIP], PORT, &[&endpoint(0)]);
+    fs::write(aside.join("new/one.yaml"), &yaml).unwrap();
+    fs::rename(aside.join("new"), &folder).unwrap();
+    until("the new folder's service", || {
+        dial(&node, VIP, PORT, &[]).run().text().contains("server0").then_some(())
+    });
+    daemon.stop();
+}

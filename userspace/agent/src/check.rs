@@ -12,7 +12,7 @@ use std::{io, path::PathBuf};
 use crate::{cli::Output, exit::Exit};
 
 use input::Input;
-pub(crate) use render::Renderer;
+pub(crate) use render::errors_for_people;
 
 /// `egressd check`.
 #[derive(Debug, clap::Args)]

@@ -109,20 +109,21 @@ pub(crate) fn explain(args: &Args) -> Exit {
 impl Args {
     /// As the daemon would answer.
     fn targets_request(&self) -> Request {
-        Request { answers: self.answers(Whose::Ours), ..self.offline.request() }
+        let mut request = self.offline.request();
+        request.overrides.answers = self.answers(Whose::Ours);
+        request
     }
 
     /// As Istio would: nothing that is not asked for, on a node that reaches IPv4 alone.
     fn calls_request(&self) -> Request {
-        let asked = self.offline.request();
-        Request {
-            answers: self.answers(Whose::Istio),
-            dns_capture: Some(self.offline.dns_capture),
-            allocate_vips: Some(self.offline.allocate_vips),
-            families: asked.families.or(Some(IpFamilies::V4)),
-            vips: Vips::Fresh,
-            ..asked
-        }
+        let mut request = self.offline.request();
+        let overrides = &mut request.overrides;
+        overrides.answers = self.answers(Whose::Istio);
+        overrides.dns_capture = Some(self.offline.dns_capture);
+        overrides.allocate_vips = Some(self.offline.allocate_vips);
+        overrides.families = overrides.families.or(Some(IpFamilies::V4));
+        request.vips = Vips::Fresh;
+        request
     }
 
     fn answers(&self, default: Whose) -> Answers {

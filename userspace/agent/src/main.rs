@@ -11,6 +11,7 @@ mod manual;
 mod offline;
 mod resources;
 mod run;
+mod settings;
 mod show;
 mod status;
 mod store;

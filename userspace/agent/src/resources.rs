@@ -5,6 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use egressd_model::ParsedFile;
+
+use crate::config::FILE_NAME;
+
 /// Directories inside directories are followed this far; deeper ones are an error, which also ends
 /// a loop of links.
 const DEPTH: usize = 16;
@@ -13,29 +17,12 @@ const FILES: usize = 100_000;
 /// The largest file that is read.
 const FILE_BYTES: u64 = 64 << 20;
 
-/// A file that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// As the user named it, or found below what he named.
-    pub(crate) path: PathBuf,
-    /// What is in it.
-    pub(crate) text: String,
-}
-
 /// Why files could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("reading {path}: {source}")]
 pub(crate) struct ReadError {
     path: PathBuf,
     source: io::Error,
-}
-
-/// Reads the files that [`list`] finds.
-pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Source>, ReadError> {
-    list(paths)?
-        .into_iter()
-        .map(|path| read_file(&path).map(|text| Source { path, text }))
-        .collect()
 }
 
 /// Files, and every `.yaml`, `.yml` and `.json` file below directories, in the order of their names.
@@ -49,7 +36,12 @@ pub(crate) fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ReadError> {
     Ok(found)
 }
 
-/// Reads one file.
+/// Reads one file, whatever is in it: what is wrong is in its findings.
+pub(crate) fn parse(path: &Path) -> Result<ParsedFile, ReadError> {
+    Ok(egressd_model::parse_bytes(&path.to_string_lossy(), &read_bytes(path)?))
+}
+
+/// Reads one file of text.
 pub(crate) fn read_file(path: &Path) -> Result<String, ReadError> {
     let fail = |source| ReadError { path: path.to_owned(), source };
     String::from_utf8(read_bytes(path)?).map_err(|error| {
@@ -99,10 +91,12 @@ fn is_wanted(path: &Path) -> bool {
     is_resource_file(path) || (!is_hidden(path) && path.is_dir())
 }
 
-/// Whether a path in a folder of resources is read, going by its name.
+/// Whether a path in a folder of resources is read, going by its name. The daemon's own file is none,
+/// wherever it lies.
 pub(crate) fn is_resource_file(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    !is_hidden(path) && matches!(extension, Some("yaml" | "yml" | "json"))
+    let own = path.file_name().is_some_and(|name| name == FILE_NAME);
+    !own && !is_hidden(path) && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 fn is_hidden(path: &Path) -> bool {
@@ -121,13 +115,13 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
         };
-        for name in ["b.yaml", "a/z.yml", "a/.hidden.yaml", "..data/x.yaml", "notes.txt", "c.json"]
-        {
+        let others = ["a/.hidden.yaml", "..data/x.yaml", "notes.txt", "a/egressd.yaml"];
+        for name in ["b.yaml", "a/z.yml", "c.json"].into_iter().chain(others) {
             write(name);
         }
-        let texts: Vec<_> =
-            read(&[root.path().to_owned()]).unwrap().into_iter().map(|s| s.text).collect();
-        assert_eq!(texts, ["a/z.yml", "b.yaml", "c.json"]);
+        let found = list(&[root.path().to_owned()]).unwrap();
+        let expected = ["a/z.yml", "b.yaml", "c.json"].map(|name| root.path().join(name));
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -135,13 +129,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("x.yaml");
         fs::write(&path, b"ab\xff").unwrap();
-        let error = read(std::slice::from_ref(&path)).unwrap_err().to_string();
+        let error = read_file(&path).unwrap_err().to_string();
         assert_eq!(error, format!("reading {}: byte 2 is not UTF-8", path.display()));
         let absent = root.path().join("absent");
-        assert!(read(&[absent]).unwrap_err().to_string().contains("No such file"));
+        assert!(list(&[absent]).unwrap_err().to_string().contains("No such file"));
         std::os::unix::fs::symlink(root.path(), root.path().join("loop")).unwrap();
         fs::remove_file(&path).unwrap();
-        let error = read(&[root.path().to_owned()]).unwrap_err().to_string();
+        let error = list(&[root.path().to_owned()]).unwrap_err().to_string();
         assert!(error.ends_with("more than 16 directories deep"), "{error}");
     }
 }

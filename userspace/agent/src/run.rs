@@ -15,6 +15,7 @@ use crate::{
     cli,
     config::{Config, ConfigError, OnProxyDown},
     exit::Exit,
+    settings::{MeshError, Overrides, Settings},
     store::{LoadError, Store},
 };
 
@@ -24,6 +25,9 @@ enum Failure {
     /// Its own file is no good.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// MeshConfig in it is no good.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
     /// A resource is no good.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -55,7 +59,13 @@ impl Failure {
             Self::Load(LoadError::State(_)) | Self::Datapath(_) | Self::Machine { .. } => {
                 Exit::Impossible
             }
-            Self::Config(_) | Self::Load(_) => Exit::Wrong,
+            // Nothing was found wrong, as there is nothing to look at.
+            Self::Config(ConfigError::Read { .. })
+            | Self::Mesh(MeshError::Read(_))
+            | Self::Load(LoadError::Read(_)) => Exit::Usage,
+            Self::Config(ConfigError::Rejected(_))
+            | Self::Mesh(MeshError::Rejected(_))
+            | Self::Load(LoadError::Rejected(_)) => Exit::Wrong,
         }
     }
 }
@@ -77,9 +87,13 @@ fn try_run(args: &cli::Run) -> Result<(), Failure> {
     let families = egressd_datapath::has_global_v6()?;
     let families =
         if families { egressd_tables::IpFamilies::Dual } else { egressd_tables::IpFamilies::V4 };
-    let mut store = Store::new(&config, families, egressd_tables::Options::default())?;
+    let overrides = Overrides { families: Some(families), ..Overrides::default() };
+    let settings = Settings::new(config, &overrides)?;
+    let config = settings.config.clone();
+    let access_log = settings.access_log.clone();
+    let mut store = Store::new(settings)?;
     // Before the first look, so that no edit falls between it and the watching.
-    let files = daemon::watch(store.paths());
+    let files = daemon::watch(store.watched());
     let generation = store.load()?;
     report::findings(&generation.findings);
     report::conflicts(&generation.tables);
@@ -89,7 +103,7 @@ fn try_run(args: &cli::Run) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::machine("starting the event loop"))?;
-    runtime.block_on(daemon::run(&config, store, files, generation))
+    runtime.block_on(daemon::run(&config, &access_log, store, files, generation))
 }
 
 /// Uses all the descriptors we may: two for each connection, and the usual soft limit is 1,024.

@@ -8,18 +8,12 @@ use std::{
 };
 
 use egressd_dns::{VipState, VipStateError};
-use egressd_model::{
-    Diagnostic, Model, ParsedFile, Severity, parse_mesh_config, resource::MeshConfig,
-    value::Locality,
-};
-use egressd_tables::{
-    Compiler, DEFAULT_V4, DEFAULT_V6, IpFamilies, Node, Options, Tables, VipAllocation, requests,
-};
+use egressd_model::{Diagnostic, Model, ParsedFile, Severity};
+use egressd_tables::{Compiler, DEFAULT_V4, DEFAULT_V6, Tables, VipAllocation, requests};
 
 use crate::{
-    config::{Config, Resources},
-    offline::DnsSwitches,
     resources::{self, ReadError},
+    settings::Settings,
     telemetry,
     watch::Changed,
 };
@@ -51,11 +45,7 @@ pub(crate) struct Generation {
 
 /// Every resource file as it was last read.
 pub(crate) struct Store {
-    resources: Resources,
-    node: Node,
-    options: Options,
-    mesh: MeshConfig,
-    findings: Vec<Diagnostic>,
+    settings: Settings,
     /// `None` where hosts get no virtual addresses.
     vips: Option<VipState>,
     files: BTreeMap<PathBuf, ParsedFile>,
@@ -66,48 +56,27 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// A store for a daemon's settings. Nothing is read yet.
+    /// A store for a daemon's settings. No resource is read yet.
     ///
     /// # Errors
-    /// [`LoadError::Rejected`] for a `meshConfig` that is no good.
-    pub(crate) fn new(
-        config: &Config,
-        families: IpFamilies,
-        options: Options,
-    ) -> Result<Self, LoadError> {
-        let path = config.path.to_string_lossy();
-        let (mut mesh, findings) =
-            parse_mesh_config(&path, &config.text, &["meshConfig"]).map_err(LoadError::Rejected)?;
-        if let Some(identity) = &config.tls.identity
-            && mesh.trust_domain.is_empty()
-        {
-            // Endpoints are of the mesh that we are of.
-            mesh.trust_domain = identity.trust_domain.to_string().into();
-        }
-        let node = Node {
-            namespace: config.node.namespace.clone(),
-            labels: config.node.labels.clone(),
-            locality: Locality::parse(&config.node.locality),
-            families,
-        };
-        let resources = config.resources.clone();
-        let dns = DnsSwitches::of(&config.dns, &mesh);
-        let answers = config.answers.into();
-        let (dns_capture, strict) = (dns.capture, config.strict);
-        let options = Options { dns_capture, strict, answers, ..options };
-        let vips = match dns.capture && dns.allocate_vips {
-            true => Some(open_vips(&config.state_directory)?),
+    /// The virtual addresses given out cannot be kept.
+    pub(crate) fn new(settings: Settings) -> Result<Self, LoadError> {
+        let vips = match settings.uses_vips() {
+            true => Some(open_vips(&settings.config.state_directory)?),
             false => None,
         };
-        let files = BTreeMap::new();
-        let (compiler, stale) = (Compiler::default(), false);
-        Ok(Self { resources, node, options, mesh, findings, vips, files, compiler, stale })
+        let (files, compiler) = (BTreeMap::new(), Compiler::default());
+        Ok(Self { settings, vips, files, compiler, stale: false })
     }
 
     /// Reads every file and compiles what they say.
     pub(crate) fn load(&mut self) -> Result<Generation, LoadError> {
-        let sources = resources::read(self.resources.to_read())?;
-        self.files = sources.iter().map(|source| parse(&source.path, &source.text)).collect();
+        let mut files = BTreeMap::new();
+        for path in resources::list(self.paths())? {
+            let file = resources::parse(&path)?;
+            files.insert(path, file);
+        }
+        self.files = files;
         self.stale = false;
         self.compile()
     }
@@ -136,13 +105,11 @@ impl Store {
             // Working copies and notes do not matter; folders and links to folders do.
             return Ok(!path.is_dir() && !self.files.keys().any(|file| file.starts_with(path)));
         }
-        if !self.resources.to_read().iter().any(|root| path.starts_with(root)) {
+        if !self.paths().iter().any(|root| path.starts_with(root)) {
             return Ok(true);
         }
         if path.exists() {
-            let text = resources::read_file(path)?;
-            let (path, file) = parse(path, &text);
-            self.files.insert(path, file);
+            self.files.insert(path.to_owned(), resources::parse(path)?);
         } else {
             self.files.remove(path);
         }
@@ -152,12 +119,11 @@ impl Store {
     fn compile(&mut self) -> Result<Generation, LoadError> {
         let model = Model::assemble(self.files.values()).map_err(LoadError::Rejected)?;
         let vips = self.allocate(&model);
-        let Self { mesh, node, options, compiler, .. } = self;
-        let tables = compiler.compile(&model, mesh, node, options, &vips);
+        let Settings { mesh, node, options, .. } = &self.settings;
+        let tables = self.compiler.compile(&model, mesh, node, options, &vips);
+        let access_log = telemetry::access_log(&model, mesh, &node.namespace, &node.labels);
         let files = self.files.values().flat_map(ParsedFile::diagnostics);
-        let findings = self.findings.iter().chain(files).cloned().collect();
-        let Node { namespace, labels, .. } = &self.node;
-        let access_log = telemetry::access_log(&model, &self.mesh, namespace, labels);
+        let findings = self.settings.findings.iter().chain(files).cloned().collect();
         Ok(Generation { tables: Arc::new(tables), access_log, findings })
     }
 
@@ -176,12 +142,17 @@ impl Store {
 
     /// Whether queries for names are captured and answered.
     pub(crate) fn captures_dns(&self) -> bool {
-        self.options.dns_capture
+        self.settings.options.dns_capture
+    }
+
+    /// The files and folders that are read, or will be once they are there.
+    pub(crate) fn watched(&self) -> &[PathBuf] {
+        self.settings.config.resources.to_watch()
     }
 
     /// The files and folders that are read.
-    pub(crate) fn paths(&self) -> &[PathBuf] {
-        self.resources.to_read()
+    fn paths(&self) -> &[PathBuf] {
+        self.settings.config.resources.to_read()
     }
 }
 
@@ -191,10 +162,6 @@ fn open_vips(directory: &Path) -> Result<VipState, LoadError> {
         tracing::error!(%set_aside, "the state of virtual addresses");
     }
     Ok(vips)
-}
-
-fn parse(path: &Path, text: &str) -> (PathBuf, ParsedFile) {
-    (path.to_owned(), egressd_model::parse(&path.to_string_lossy(), text))
 }
 
 fn errors(findings: &[Diagnostic]) -> usize {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,6 +33,8 @@ pub(crate) struct Watch {
     _watcher: notify::RecommendedWatcher,
     steps: Receiver<PathBuf>,
     lost: Arc<AtomicBool>,
+    /// What is watched.
+    roots: Arc<[PathBuf]>,
     /// The change under way: when it began, and what it touches.
     first_step: Option<Instant>,
     paths: BTreeSet<PathBuf>,
@@ -45,25 +47,40 @@ pub(crate) enum Changed {
     Paths(BTreeSet<PathBuf>),
     /// Nobody knows what: read everything.
     Anything,
+    /// A file or folder that is watched has come, gone or been replaced: watch anew, and read everything.
+    Roots,
 }
 
 impl Watch {
-    /// Starts watching. Folders are watched with everything below them; of a file, the folder that
-    /// it is in, as most writers put a new file in the place of the old one.
+    /// Starts watching. Folders are watched with everything below them, and all with the folder that
+    /// they are in: most writers put a new file in the place of the old one, and what is not there may
+    /// come.
     pub(crate) fn start(paths: &[PathBuf]) -> notify::Result<Self> {
         let (sender, steps) = channel(STEPS);
         let lost = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&lost);
-        let mut watcher = notify::recommended_watcher(move |event| pass_on(&sender, &told, event))?;
+        let roots: Arc<[PathBuf]> = paths.into();
+        let ours = Arc::clone(&roots);
+        let mut watcher =
+            notify::recommended_watcher(move |event| pass_on(&sender, &told, &ours, event))?;
+        let mut folders = BTreeSet::new();
         for path in paths {
             if path.is_dir() {
                 watcher.watch(path, RecursiveMode::Recursive)?;
-            } else if let Some(folder) = path.parent().filter(|folder| folder.is_dir()) {
-                watcher.watch(folder, RecursiveMode::NonRecursive)?;
             }
+            let folder = path.parent().map(|folder| match folder.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => folder,
+            });
+            folders.extend(folder.filter(|folder| folder.is_dir()));
+        }
+        // A folder inside a watched one is watched already, and must stay so with what is below.
+        let inside = |folder: &Path| paths.iter().any(|path| folder.starts_with(path));
+        for folder in folders.into_iter().filter(|folder| !inside(folder)) {
+            watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }
         let (first_step, paths) = (None, BTreeSet::new());
-        Ok(Self { _watcher: watcher, steps, lost, first_step, paths })
+        Ok(Self { _watcher: watcher, steps, lost, roots, first_step, paths })
     }
 
     /// Waits for the next change. Never ends if there will be none. Cancelled while it waits, it loses
@@ -86,7 +103,10 @@ impl Watch {
         }
         self.first_step = None;
         let paths = std::mem::take(&mut self.paths);
-        if self.lost.swap(false, Ordering::AcqRel) {
+        let lost = self.lost.swap(false, Ordering::AcqRel);
+        if self.roots.iter().any(|root| paths.contains(root)) {
+            Changed::Roots
+        } else if lost {
             Changed::Anything
         } else {
             Changed::Paths(paths)
@@ -94,7 +114,12 @@ impl Watch {
     }
 }
 
-fn pass_on(sender: &Sender<PathBuf>, lost: &AtomicBool, event: notify::Result<Event>) {
+fn pass_on(
+    sender: &Sender<PathBuf>,
+    lost: &AtomicBool,
+    roots: &[PathBuf],
+    event: notify::Result<Event>,
+) {
     let paths = match event {
         Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
         Ok(event) => {
@@ -109,13 +134,25 @@ fn pass_on(sender: &Sender<PathBuf>, lost: &AtomicBool, event: notify::Result<Ev
             error.paths
         }
     };
+    // Neighbours in the folders around do not matter.
+    let ours = paths.into_iter().filter_map(|path| {
+        let mut roots = roots.iter();
+        let root = roots.find(|root| plain(&path).starts_with(plain(root)))?;
+        // As it was named, so that it is known again.
+        Some(if plain(&path) == plain(root) { root.clone() } else { path })
+    });
     // An event without a path still has to wake the reader.
-    for path in paths.into_iter().chain(lost.load(Ordering::Acquire).then(PathBuf::new)) {
+    for path in ours.chain(lost.load(Ordering::Acquire).then(PathBuf::new)) {
         if sender.try_send(path).is_err() {
             // Full: its reader is awake and will see this.
             lost.store(true, Ordering::Release);
         }
     }
+}
+
+/// A path without the `./` that the folder one is in puts before it.
+fn plain(path: &Path) -> &Path {
+    path.strip_prefix(".").unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -177,5 +214,20 @@ mod tests {
         }
         let told = start.elapsed().as_millis() / apart.as_millis();
         assert!((told..=told + 1).contains(&(seen as u128)), "{seen} of {told}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_comes_later_is_noticed_and_neighbours_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("resources");
+        let mut watch = Watch::start(std::slice::from_ref(&folder)).unwrap();
+        std::fs::write(root.path().join("egressd.yaml"), "x").unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        assert_eq!(watch.changed().await, Changed::Roots);
+        let mut watch = Watch::start(std::slice::from_ref(&folder)).unwrap();
+        std::fs::write(root.path().join("egressd.yaml"), "y").unwrap();
+        std::fs::write(folder.join("a.yaml"), "x").unwrap();
+        let Changed::Paths(paths) = watch.changed().await else { panic!("what has changed") };
+        assert_eq!(paths, BTreeSet::from([folder.join("a.yaml")]));
     }
 }

@@ -113,6 +113,28 @@ pub fn parse_mesh_config(
     if rejected { Err(diagnostics) } else { Ok((mesh.unwrap_or_default(), diagnostics)) }
 }
 
+/// The place of what stands at a path of a text's first document: keys, and numbers of items from 0. Of a map or
+/// list it is the place of its key. Where the end of the path is not written, the closest that is.
+pub fn place_of<'a>(text: &str, path: impl IntoIterator<Item = &'a str>) -> Option<Span> {
+    let chunk = yaml::chunks(text).into_iter().next()?;
+    let (nodes, _, _) = yaml::read(chunk);
+    let mut node = nodes.first()?;
+    let mut place = None;
+    for step in path {
+        if let Some(entry) = node.entry(step) {
+            (node, place) = (&entry.value, Some(entry.key_span));
+        } else if let Some(item) = step.parse().ok().and_then(|index| node.item(index)) {
+            (node, place) = (item, Some(item.span));
+        } else {
+            break;
+        }
+        if matches!(node.value, yaml::Value::Scalar(_)) && !node.is_null() {
+            place = Some(node.span);
+        }
+    }
+    place
+}
+
 fn mesh_config(at: &At<'_>, path: &[&str], cx: &mut Cx) -> MeshConfig {
     match path {
         [first, rest @ ..] => mesh_config(&at.field(first), rest, cx),

@@ -47,7 +47,7 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity, Verdict};
 pub use document::{AnyResource, Document};
-pub use file::{ParsedFile, load, parse, parse_bytes, parse_mesh_config};
+pub use file::{ParsedFile, load, parse, parse_bytes, parse_mesh_config, place_of};
 pub use model::Model;
 pub use span::{Span, Spanned};
 pub use yaml::{MAX_COPIES, MAX_DEPTH, MAX_TEXT};

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use egressd_model::{Diagnostic, Model, ParsedFile, Severity, Span, Verdict, parse_bytes};
+use egressd_model::{Diagnostic, Model, ParsedFile, Verdict, parse_bytes};
 use egressd_tables::{
     IpFamilies,
     analysis::{Subject, analyse},
@@ -14,8 +14,9 @@ use egressd_tables::{
 
 use crate::{
     config::{Config, ConfigError, FILE_NAME},
-    offline::{MeshError, OfflineError, Request, Settings},
+    offline::{Compiled, Vips},
     resources,
+    settings::{MeshError, Overrides, Settings},
 };
 
 /// Everything that was read.
@@ -71,17 +72,12 @@ impl Input {
                         .push(format!("{first} and {} are two configurations", path.display()));
                 }
             }
-            Err(ConfigError::Parse { path, line, column, message }) => {
-                let text = std::fs::read_to_string(&path).unwrap_or_default();
-                let span = span_at(&text, line, column);
-                let path = path.to_string_lossy().into_owned();
-                self.texts.insert(path.clone(), text);
-                self.settings.push(invalid_config(&path, span, String::new(), message));
-            }
-            Err(ConfigError::Value { path, key, message }) => {
-                let path = path.to_string_lossy();
-                let finding = invalid_config(&path, Span::default(), key.to_owned(), message);
-                self.settings.push(finding);
+            Err(ConfigError::Rejected(findings)) => {
+                for path in findings.iter().map(|finding| &*finding.path) {
+                    let text = std::fs::read_to_string(path).unwrap_or_default();
+                    self.texts.insert(path.to_owned(), text);
+                }
+                self.settings.extend(findings);
             }
             Err(error @ ConfigError::Read { .. }) => self.failures.push(error.to_string()),
         }
@@ -112,15 +108,14 @@ impl Input {
     pub(super) fn across_resources(&mut self) -> Vec<Diagnostic> {
         let (model, mut findings) = Model::accepted(&self.files);
         let Some(settings) = self.load_settings() else { return findings };
-        let compiled = settings.compile(model);
+        let compiled = Compiled::new(settings, &Vips::Fresh, model);
         let settings = &compiled.settings;
-        let uses_vips = settings.allocate_vips && settings.options.dns_capture;
         findings.extend(analyse(&Subject {
             model: &compiled.model,
             mesh: &settings.mesh,
             node: &settings.node,
             tables: &compiled.tables,
-            vips: uses_vips.then_some(&compiled.vips),
+            vips: settings.uses_vips().then_some(&compiled.vips),
             exhausted: &compiled.exhausted,
             complete: self.files.iter().all(|file| file.verdict() != Verdict::Reject),
             file_exists: &|path| path.exists(),
@@ -133,21 +128,18 @@ impl Input {
             Some(config) => config,
             None => Config::of_resources(Vec::new()).ok()?,
         };
-        let request = Request {
-            mesh: self.mesh.clone(),
-            families: Some(IpFamilies::V4),
-            ..Request::default()
-        };
-        match request.settings(config) {
+        let (mesh, families) = (self.mesh.clone(), Some(IpFamilies::V4));
+        let overrides = Overrides { mesh, families, ..Overrides::default() };
+        match Settings::new(config, &overrides) {
             Ok(settings) => {
                 self.settings.extend(settings.findings.iter().cloned());
                 Some(settings)
             }
-            Err(OfflineError::Mesh(MeshError::Rejected(findings))) => {
+            Err(MeshError::Rejected(findings)) => {
                 self.settings.extend(findings);
                 None
             }
-            Err(error) => {
+            Err(error @ MeshError::Read(_)) => {
                 self.failures.push(error.to_string());
                 None
             }
@@ -157,30 +149,4 @@ impl Input {
 
 fn is_config(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == FILE_NAME)
-}
-
-fn invalid_config(path: &str, span: Span, field: String, message: String) -> Diagnostic {
-    Diagnostic {
-        severity: Severity::Error,
-        code: "invalid-config",
-        path: path.into(),
-        span,
-        field,
-        message,
-        help: None,
-    }
-}
-
-/// The place of a line and a column, both from 1.
-fn span_at(text: &str, line: usize, column: usize) -> Span {
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let rest = text.get(start..).unwrap_or_default();
-    let inside = rest.char_indices().nth(column.saturating_sub(1)).map_or(0, |(at, _)| at);
-    let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    Span {
-        line: narrow(line),
-        column: narrow(column),
-        start: narrow(start + inside),
-        end: narrow(start + inside),
-    }
 }

@@ -4,11 +4,11 @@ mod finding;
 mod source;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal as _, Write},
 };
 
-use egressd_model::{Diagnostic, Verdict};
+use egressd_model::{Diagnostic, Severity, Verdict};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::{documents::Checked, input::Input};
@@ -19,14 +19,14 @@ use source::Source;
 const WIDTH: usize = 100;
 
 /// Shows findings in their texts.
-pub(crate) struct Renderer {
+struct Renderer {
     handler: GraphicalReportHandler,
     sources: BTreeMap<String, Source>,
 }
 
 impl Renderer {
     /// For a stream that is or is not a terminal. Colours only on a terminal, and not with `NO_COLOR`.
-    pub(crate) fn new(is_terminal: bool) -> Self {
+    fn new(is_terminal: bool) -> Self {
         let colours =
             is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let theme =
@@ -38,12 +38,12 @@ impl Renderer {
     }
 
     /// Makes a text known, so that places in it can be shown.
-    pub(crate) fn add_text(&mut self, path: &str, text: &str) {
+    fn add_text(&mut self, path: &str, text: &str) {
         self.sources.insert(path.to_owned(), Source::new(path, text));
     }
 
     /// One finding with its place, as far as its text is known.
-    pub(crate) fn render(&self, diagnostic: &Diagnostic) -> String {
+    fn render(&self, diagnostic: &Diagnostic) -> String {
         let finding = Finding { diagnostic, source: self.sources.get(&*diagnostic.path) };
         let mut text = String::new();
         match self.handler.render_report(&mut text, &finding) {
@@ -52,6 +52,19 @@ impl Renderer {
             Err(_) => format!("{diagnostic}\n"),
         }
     }
+}
+
+/// Errors with their places, for standard error; other findings are for `check`. Texts that cannot be
+/// read are not shown.
+pub(crate) fn errors_for_people(findings: &[Diagnostic]) -> String {
+    let mut renderer = Renderer::new(io::stderr().is_terminal());
+    let errors = || findings.iter().filter(|one| one.severity == Severity::Error);
+    for path in errors().map(|one| &*one.path).collect::<BTreeSet<_>>() {
+        if let Ok(text) = std::fs::read_to_string(path) {
+            renderer.add_text(path, &text);
+        }
+    }
+    errors().map(|one| format!("{}\n", renderer.render(one))).collect()
 }
 
 /// Prints every document of which there is something to say, and a summary.

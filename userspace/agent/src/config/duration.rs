@@ -2,16 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize as _, Deserializer, de::Error as _};
-
-/// Reads a duration from YAML.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    parse(&text)
-        .ok_or_else(|| D::Error::custom(format!("`{text}` is not a duration like 30s or 1m30s")))
-}
-
-fn parse(text: &str) -> Option<Duration> {
+/// Reads a duration; nothing if it is none.
+pub(super) fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

@@ -1,9 +1,14 @@
 //! `identity:` and `credentials:`: the files behind mesh TLS and named credentials.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use egressd_proxy::{MeshIdentity, Sources};
 use serde::Deserialize;
+
+use super::fault::Faults;
 
 /// `identity:`, as it is written. All three files or none: without them the node has no identity.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -32,38 +37,34 @@ impl Default for IdentityFile {
 
 impl IdentityFile {
     /// Who the node is in a mesh; `None` without files. The files themselves are looked at when a
-    /// connection needs them, and again when they have changed.
-    ///
-    /// # Errors
-    /// The key that is wrong, and what is wrong with it.
-    pub(super) fn finish(
-        self,
-        base: &Path,
-    ) -> Result<Option<MeshIdentity>, (&'static str, String)> {
+    /// connection needs them, and again when they have changed. What is wrong goes to `faults`.
+    pub(super) fn finish(self, base: &Path, faults: &mut Faults<'_>) -> Option<MeshIdentity> {
         let files = [
             ("identity.certificate", &self.certificate),
             ("identity.key", &self.key),
             ("identity.ca", &self.ca),
         ];
         if files.iter().all(|(_, path)| path.as_os_str().is_empty()) {
-            return Ok(None);
+            return None;
         }
         let [certificate, key, ca] = files.map(|(name, path)| {
             if path.as_os_str().is_empty() {
                 let why = "an identity needs `certificate`, `key` and `ca`; this one is missing";
-                return Err((name, why.to_owned()));
+                faults.add(name, why.to_owned());
             }
             let path = base.join(path);
-            let not_text = || (name, format!("`{}` is not UTF-8", path.display()));
-            path.to_str().map(std::sync::Arc::<str>::from).ok_or_else(not_text)
+            if path.to_str().is_none() {
+                faults.add(name, format!("`{}` is not UTF-8", path.display()));
+            }
+            path.to_str().map(Arc::<str>::from)
         });
         let domain = &self.trust_domain;
         if !is_trust_domain(domain) {
             let why = format!("`{domain}` is not a trust domain like cluster.local");
-            return Err(("identity.trustDomain", why));
+            faults.add("identity.trustDomain", why);
         }
         let trust_domain = domain.as_str().into();
-        Ok(Some(MeshIdentity { certificate: certificate?, key: key?, ca: ca?, trust_domain }))
+        Some(MeshIdentity { certificate: certificate?, key: key?, ca: ca?, trust_domain })
     }
 }
 
@@ -84,22 +85,25 @@ pub(super) fn sources(identity: Option<MeshIdentity>, credentials: PathBuf) -> S
 mod tests {
     use super::*;
 
-    fn finish(text: &str) -> Result<Option<MeshIdentity>, (&'static str, String)> {
+    fn finish(text: &str) -> (Option<MeshIdentity>, String) {
         let file: IdentityFile = serde_yaml::from_str(text).unwrap();
-        file.finish(Path::new("/etc/egressd"))
+        let whole = format!("identity: {text}");
+        let mut faults = Faults::new(Path::new("x"), &whole);
+        let identity = file.finish(Path::new("/etc/egressd"), &mut faults);
+        (identity, faults.finish().map_or_else(|error| error.to_string(), |()| String::new()))
     }
 
     #[test]
     fn files_are_found_beside_egressd_yaml() {
-        assert_eq!(finish("{}"), Ok(None));
-        let identity = finish("{certificate: pki/chain.pem, key: /run/key.pem, ca: pki/ca.pem}");
+        assert_eq!(finish("{}"), (None, String::new()));
+        let found = finish("{certificate: pki/chain.pem, key: /run/key.pem, ca: pki/ca.pem}");
         let expected = MeshIdentity {
             certificate: "/etc/egressd/pki/chain.pem".into(),
             key: "/run/key.pem".into(),
             ca: "/etc/egressd/pki/ca.pem".into(),
             trust_domain: "cluster.local".into(),
         };
-        assert_eq!(identity, Ok(Some(expected)));
+        assert_eq!(found, (Some(expected), String::new()));
     }
 
     #[test]
@@ -112,7 +116,8 @@ mod tests {
             ("{certificate: a, key: b, ca: c, trustDomain: \"\"}", "identity.trustDomain"),
             ("{certificate: a, key: b, ca: c, trustDomain: a/b}", "identity.trustDomain"),
         ] {
-            assert_eq!(finish(text).unwrap_err().0, key, "{text}");
+            let (_, said) = finish(text);
+            assert!(said.contains(key), "{text}: {said}");
         }
     }
 }

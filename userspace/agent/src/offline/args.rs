@@ -1,13 +1,17 @@
 //! What the commands that compile a configuration have in common on the command line.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
-use egressd_model::Diagnostic;
 use egressd_tables::IpFamilies;
 
-use super::{MeshError, OfflineError, Request, Vips};
-use crate::{check::Renderer, config::ConfigError, exit::Exit};
+use super::{OfflineError, Request, Vips};
+use crate::{
+    check,
+    config::ConfigError,
+    exit::Exit,
+    settings::{MeshError, Overrides},
+};
 
 /// The configuration that is looked at.
 #[derive(Debug, clap::Args)]
@@ -51,8 +55,7 @@ pub(crate) enum Families {
 impl Args {
     /// What is asked for: as the daemon would have it, but for what is said otherwise.
     pub(crate) fn request(&self) -> Request {
-        Request {
-            config: self.config.clone(),
+        let overrides = Overrides {
             mesh: self.mesh.clone(),
             dns_capture: self.dns_capture.then_some(true),
             allocate_vips: self.allocate_vips.then_some(true),
@@ -62,9 +65,10 @@ impl Args {
                 Families::V6 => IpFamilies::V6,
                 Families::Dual => IpFamilies::Dual,
             }),
-            vips: self.state.clone().map_or(Vips::OfDaemon, Vips::OfState),
-            ..Request::default()
-        }
+            ..Overrides::default()
+        };
+        let vips = self.state.clone().map_or(Vips::OfDaemon, Vips::OfState);
+        Request { config: self.config.clone(), overrides, vips }
     }
 }
 
@@ -72,12 +76,13 @@ impl Args {
 pub(crate) fn complain(error: &OfflineError) -> Exit {
     match error {
         OfflineError::Rejected(findings) | OfflineError::Mesh(MeshError::Rejected(findings)) => {
-            say(&rendered(findings));
+            say(&check::errors_for_people(findings));
             say(&format!("egressd: {error}\n"));
             Exit::Wrong
         }
-        OfflineError::Config(ConfigError::Parse { .. } | ConfigError::Value { .. }) => {
-            say(&format!("egressd: {error}\n"));
+        OfflineError::Config(ConfigError::Rejected(findings)) => {
+            say(&check::errors_for_people(findings));
+            say("egressd: egressd.yaml is no good\n");
             Exit::Wrong
         }
         OfflineError::Config(ConfigError::Read { .. })
@@ -87,19 +92,6 @@ pub(crate) fn complain(error: &OfflineError) -> Exit {
             Exit::Usage
         }
     }
-}
-
-/// Errors with their places; other findings are for `check`.
-fn rendered(findings: &[Diagnostic]) -> String {
-    use std::io::IsTerminal as _;
-    let mut renderer = Renderer::new(std::io::stderr().is_terminal());
-    let errors = || findings.iter().filter(|one| one.severity == egressd_model::Severity::Error);
-    for path in errors().map(|one| &*one.path).collect::<BTreeSet<_>>() {
-        if let Ok(text) = std::fs::read_to_string(path) {
-            renderer.add_text(path, &text);
-        }
-    }
-    errors().map(|one| format!("{}\n", renderer.render(one))).collect()
 }
 
 #[expect(clippy::print_stderr, reason = "this is how a command complains")]

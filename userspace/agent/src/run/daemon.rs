@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     admin::AdminSocket,
-    config::{AccessLogConfig, Config, DnsCapture, LogEncoding, Namespaces::Own},
+    config::{AccessLogSettings, Config, DnsCapture, LogEncoding, Namespaces::Own},
     store::{Generation, Store},
     watch::{Changed, Watch},
 };
@@ -39,6 +39,7 @@ use crate::{
 /// Runs from the first generation to the end.
 pub(super) async fn run(
     config: &Config,
+    access_log: &AccessLogSettings,
     store: Store,
     files: Option<Watch>,
     generation: Generation,
@@ -59,7 +60,7 @@ pub(super) async fn run(
     let admin = AdminSocket::bind(&config.admin_socket)
         .await
         .map_err(Failure::machine(format!("listening at {socket} (see adminSocket)")))?;
-    let log = open_log(&config.access_log)?;
+    let log = open_log(access_log)?;
     let records = Arc::new(Switch::new(log));
     let snapshot = Arc::new(Snapshot::new(Arc::clone(&generation.tables)));
     let guard = LoopGuard::new(adapt::vip_ranges());
@@ -187,6 +188,11 @@ impl Work {
             match happening {
                 Happening::Stop => return,
                 Happening::Hangup => self.hang_up(),
+                Happening::Changed(Changed::Roots) => {
+                    // Before everything is read, so that no edit falls between.
+                    self.files = watch(self.store.watched());
+                    self.reload(&Changed::Anything);
+                }
                 Happening::Changed(changed) => self.reload(&changed),
                 Happening::Told(notice) => self.hear(&namespaces, notice),
                 Happening::Look => self.look_at_resolv_conf(),
@@ -202,7 +208,7 @@ impl Work {
     /// SIGHUP: logs are opened anew and everything is read again.
     fn hang_up(&mut self) {
         self.state.records.reopen();
-        self.files = watch(self.store.paths());
+        self.files = watch(self.store.watched());
         self.reload(&Changed::Anything);
     }
 
@@ -321,7 +327,7 @@ fn tell(
     }
 }
 
-fn open_log(config: &AccessLogConfig) -> Result<Option<AccessLog>, Failure> {
+fn open_log(config: &AccessLogSettings) -> Result<Option<AccessLog>, Failure> {
     if config.path.is_empty() {
         return Ok(None);
     }

@@ -6,7 +6,7 @@ use egressd_model::{Diagnostic, Severity};
 use egressd_tables::Tables;
 
 use super::Failure;
-use crate::store::LoadError;
+use crate::{check, config::ConfigError, settings::MeshError, store::LoadError};
 
 /// Logs every finding, one line each.
 pub(super) fn findings(findings: &[Diagnostic]) {
@@ -46,11 +46,19 @@ pub(super) fn rejected(error: &LoadError) {
 /// Says on standard error why the daemon does not run: one sentence, or every finding.
 #[expect(clippy::print_stderr, reason = "the daemon's last words, also where nothing is logged")]
 pub(super) fn failure(failure: &Failure) {
-    if let Failure::Load(LoadError::Rejected(found)) = failure {
-        for finding in found {
-            eprintln!("{finding}");
-        }
-        eprintln!("egressd: nothing is loaded: {failure}; `egressd check` shows the places");
+    let rejected = match failure {
+        Failure::Load(LoadError::Rejected(found)) => Some((found, "nothing is loaded")),
+        Failure::Mesh(MeshError::Rejected(found)) => Some((found, "meshConfig is no good")),
+        Failure::Config(ConfigError::Rejected(found)) => Some((found, "egressd.yaml is no good")),
+        Failure::Load(_)
+        | Failure::Mesh(_)
+        | Failure::Config(_)
+        | Failure::Datapath(_)
+        | Failure::Machine { .. } => None,
+    };
+    if let Some((found, what)) = rejected {
+        eprint!("{}", check::errors_for_people(found));
+        eprintln!("egressd: {what}");
         return;
     }
     let mut text = failure.to_string();

@@ -240,7 +240,7 @@ fn a_configuration_is_looked_at_as_its_node_sees_it() {
     write("egressd.yaml", "node:\n  namspace: x\n");
     assert_eq!(run().status, 1);
     expect![[r#"
-        {"path":"./egressd.yaml","line":2,"kind":"","namespace":"","name":"","verdict":"reject","diagnostics":[{"severity":"error","code":"invalid-config","field":"","message":"node: unknown field `namspace`, expected one of `namespace`, `labels`, `locality` at line 2 column 3","line":2,"column":3}]}
+        {"path":"./egressd.yaml","line":2,"kind":"","namespace":"","name":"","verdict":"reject","diagnostics":[{"severity":"error","code":"invalid-config","field":"node","message":"unknown field `namspace`, expected one of `namespace`, `labels`, `locality`","line":2,"column":3}]}
     "#]].assert_eq(&run().stdout);
     write("egressd.yaml", "meshConfig:\n  outboundTrafficPolicy: {mode: BLOCK}\n");
     assert_eq!(run().status, 1);

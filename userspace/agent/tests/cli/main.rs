@@ -4,6 +4,7 @@
 
 mod check;
 mod config;
+mod configuration;
 mod explain;
 #[path = "../../../../tests/conformance/folder.rs"]
 mod folder;

@@ -1,0 +1,62 @@
+//! `egressd.yaml` as it is written, key by key.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{
+    AccessLogConfig, Answers, NodeConfig, capture::CaptureFile, dns::DnsFile,
+    identity::IdentityFile,
+};
+
+/// The file, key by key.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct File {
+    pub(super) node: NodeConfig,
+    pub(super) resources: Option<Vec<PathBuf>>,
+    pub(super) state_directory: PathBuf,
+    pub(super) admin_socket: PathBuf,
+    pub(super) capture: CaptureFile,
+    pub(super) path: PathMode,
+    pub(super) strict: bool,
+    pub(super) answers: Answers,
+    pub(super) drain_timeout: String,
+    pub(super) identity: IdentityFile,
+    pub(super) credentials: PathBuf,
+    pub(super) dns: DnsFile,
+    pub(super) access_log: AccessLogConfig,
+    /// Read from the text by the model, which keeps the places of what it finds.
+    pub(super) mesh_config: serde_yaml::Value,
+}
+
+/// `path:`: how connections reach their endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PathMode {
+    #[default]
+    Auto,
+    Proxy,
+    Direct,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            node: NodeConfig::default(),
+            resources: None,
+            state_directory: PathBuf::from("/var/lib/egressd"),
+            admin_socket: PathBuf::from("/run/egressd/admin.sock"),
+            capture: CaptureFile::default(),
+            path: PathMode::default(),
+            strict: false,
+            answers: Answers::default(),
+            drain_timeout: "30s".to_owned(),
+            identity: IdentityFile::default(),
+            credentials: PathBuf::from("credentials"),
+            dns: DnsFile::default(),
+            access_log: AccessLogConfig::default(),
+            mesh_config: serde_yaml::Value::Null,
+        }
+    }
+}
