@@ -1,6 +1,8 @@
 //! HTTP: requests routed one by one, against real servers.
 
 mod clients;
+mod health;
+mod migration;
 mod routes;
 mod seeds;
 mod session;

@@ -88,3 +88,86 @@ fn redirects_and_direct_answers_reach_no_server() {
     assert_eq!(last(&daemon, 2).upstream_host, "-");
     daemon.stop();
 }
+
+/// A ServiceEntry for HTTP on port 80.
+fn entry(name: &str, more: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\n\
+         kind: ServiceEntry\n\
+         metadata: {{name: {name}}}\n\
+         spec:\n\
+         \x20 ports: [{{number: 80, name: http, protocol: HTTP}}]\n\
+         {more}"
+    )
+}
+
+#[test]
+fn an_unknown_host_is_refused_where_only_the_registry_counts() {
+    let world = World::new(&[("other.example", WORLD_V4[1])]);
+    let _server = world.named("other", WORLD_V4[1], 80);
+    let known = "  hosts: [known.example]\n  resolution: STATIC\n";
+    let daemon = world
+        .daemon()
+        .config("meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}")
+        .resource(entry("known", known))
+        .start();
+    assert_eq!(world.get("http://other.example/", &[]).told(), (502, ""));
+    let record = last(&daemon, 1);
+    assert_eq!((record.code.as_str(), record.route_name.as_str()), ("502", "block_all"));
+    // A known host without endpoints is another thing.
+    let empty = world.get("http://known.example/", &[]);
+    assert_eq!(empty.told(), (503, "no healthy upstream"));
+    daemon.stop();
+}
+
+#[test]
+fn a_wildcard_resolves_what_the_host_says() {
+    let names = [("a.any.example", "203.0.113.21"), ("b.any.example", "203.0.113.22")];
+    let world = World::new(&names);
+    let _servers = [world.named("a", "203.0.113.21", 80), world.named("b", "203.0.113.22", 8080)];
+    let any = "  hosts: [\"*.any.example\"]\n  resolution: DYNAMIC_DNS\n";
+    let daemon = world.daemon().resource(entry("any", any)).start();
+    // Whatever was dialled: the name decides, and its port.
+    let told = world.get("http://a.any.example/x", &[]);
+    assert_eq!(told.told(), (200, "a a.any.example /x"));
+    let record = last(&daemon, 1);
+    assert_eq!(record.upstream_host, "203.0.113.21:80");
+    assert!(record.downstream_local.starts_with("240.240."), "{record:?}");
+    let host = ["--header", "host: b.any.example:8080"];
+    assert_eq!(world.get("http://a.any.example/", &host).body, "b b.any.example:8080 /");
+    let nobody = ["--header", "host: c.any.example"];
+    assert_eq!(world.get("http://a.any.example/", &nobody).status, 503);
+    assert_eq!(last(&daemon, 3).flags, "DF");
+    daemon.stop();
+}
+
+#[test]
+fn a_strict_node_compares_the_address_with_the_host() {
+    let world = World::new(&[("in.bar.example", WORLD_V4[1])]);
+    let _servers = [world.named("in", WORLD_V4[1], 80), world.named("out", WORLD_V4[2], 80)];
+    let bar = "  hosts: [\"*.bar.example\"]\n  resolution: NONE\n";
+    let daemon = world.daemon().config("strict: true").resource(entry("bar", bar)).start();
+    let url = "http://in.bar.example/";
+    assert_eq!(world.get(url, &[]).told(), (200, "in in.bar.example /"));
+    let elsewhere = format!("in.bar.example:80:{}", WORLD_V4[2]);
+    assert_eq!(world.get(url, &["--resolve", &elsewhere]).status, 502);
+    assert_eq!(last(&daemon, 2).upstream_host, "-");
+    daemon.stop();
+}
+
+#[test]
+fn envoys_headers_can_be_turned_off() {
+    let world = World::new(&[]);
+    let _httpbin = Httpbin::start(&world.node.world, WORLD_V4[0], 8000);
+    let plain = format!(
+        "  hosts: [plain.example]\n  resolution: STATIC\n\
+         \x20 endpoints: [{{address: {}, ports: {{http: 8000}}}}]\n",
+        WORLD_V4[0]
+    );
+    let daemon = world.daemon().config("http: {envoyHeaders: false}");
+    let daemon = daemon.resource(entry("plain", &plain)).start();
+    let answer = world.get("http://plain.example/headers?show_env=1", &["--include"]);
+    let text = answer.body.to_ascii_lowercase();
+    assert!(answer.status == 200 && !text.contains("x-"), "{text}");
+    daemon.stop();
+}

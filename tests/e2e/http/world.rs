@@ -111,7 +111,8 @@ pub(crate) fn masked(record: &AccessLine) -> String {
 
 /// Waits until the daemon has this generation.
 pub(crate) fn wait_generation(daemon: &Daemon, generation: u64) {
-    until("the generation", || (daemon.number("/generation") >= generation).then_some(()));
+    let words = format!("generation={generation} ");
+    until(&words, || daemon.log().contains(&words).then_some(()));
 }
 
 const SUMMARY: &str = "\n%{http_code} %{time_total}";

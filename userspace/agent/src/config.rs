@@ -8,6 +8,7 @@ mod dns;
 mod duration;
 mod fault;
 mod file;
+mod http;
 mod identity;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use egressd_proxy::Sources;
+use egressd_proxy::{HttpSettings, Sources};
 use serde::Deserialize;
 
 pub(crate) use self::{
@@ -60,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) dns: DnsConfig,
     /// Where mesh TLS and named credentials find their files.
     pub(crate) tls: Sources,
+    /// Habits of the HTTP path.
+    pub(crate) http: HttpSettings,
     /// The file's text, which holds `meshConfig` with its places.
     pub(crate) text: String,
 }
@@ -182,6 +185,7 @@ impl Config {
         });
         let capture = file.capture.finish(&mut faults);
         let dns = file.dns.finish(&mut faults);
+        let http = file.http.finish(&mut faults);
         let identity = file.identity.finish(base, &mut faults);
         faults.finish()?;
         Ok(Self {
@@ -199,6 +203,7 @@ impl Config {
             drain_timeout,
             access_log: file.access_log,
             dns,
+            http,
             tls: identity::sources(identity, base.join(&file.credentials)),
             text: text.to_owned(),
         })
@@ -241,6 +246,7 @@ mod tests {
              credentials: /run/secrets\n\
              dns: {capture: resolv.conf, upstreams: [1.1.1.1], allocateVips: false}\n\
              accessLog: {path: /tmp/log, encoding: JSON}\n\
+             http: {envoyHeaders: true, requestHeadersTimeout: 5s, idleTimeout: 1m, streamIdleTimeout: 0s}\n\
              meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n",
         )
         .unwrap();

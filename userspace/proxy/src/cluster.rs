@@ -2,7 +2,9 @@
 //! reload.
 
 mod balance;
+mod health;
 mod host;
+mod outlier;
 mod registry;
 mod shares;
 pub(crate) mod spec;
@@ -17,11 +19,13 @@ use std::{
 
 pub(crate) use self::{
     balance::Choice,
-    host::{HostLease, HostSet},
+    host::{HostLease, HostSet, HostState},
+    outlier::Observation,
     registry::Registry,
     spec::{Balance, ClusterSpec, Mesh},
 };
 use self::{
+    health::{Healths, View},
     host::HostStates,
     spec::{EndpointSpec, HostSource},
 };
@@ -40,6 +44,8 @@ pub(crate) struct Cluster {
     fixed: Option<Arc<HostSet>>,
     /// The endpoints as of the last answers.
     resolved: Mutex<Resolved>,
+    /// Those of them that may be sent to.
+    view: View,
 }
 
 /// What all generations of a cluster share.
@@ -48,6 +54,7 @@ pub(crate) struct Shared {
     connections: AtomicU32,
     turn: AtomicU64,
     hosts: HostStates,
+    health: Healths,
 }
 
 /// A connection to a cluster, counted while this lives.
@@ -71,7 +78,7 @@ impl Cluster {
     fn with_shared(spec: ClusterSpec, shared: Arc<Shared>) -> Self {
         let fixed = spec.endpoints.iter().all(|endpoint| endpoint.name().is_none());
         let fixed = fixed.then(|| Arc::new(spec.hosts(&shared.hosts, &[])));
-        Self { spec, shared, fixed, resolved: Mutex::default() }
+        Self { spec, shared, fixed, resolved: Mutex::default(), view: View::default() }
     }
 
     /// Counts one more connection; `None` if there are as many as there may be.
@@ -87,8 +94,12 @@ impl Cluster {
         choice.warming(self.spec.warmup)
     }
 
-    /// The endpoints by address, if that can be told without waiting.
+    /// The endpoints by address that may be sent to, if that can be told without waiting.
     pub(crate) fn known_hosts(&self, resolver: &dyn Resolver) -> Option<Arc<HostSet>> {
+        Some(self.usable(self.all_known_hosts(resolver)?))
+    }
+
+    fn all_known_hosts(&self, resolver: &dyn Resolver) -> Option<Arc<HostSet>> {
         if let Some(fixed) = &self.fixed {
             return Some(Arc::clone(fixed));
         }
@@ -98,12 +109,23 @@ impl Cluster {
         Some(self.resolved_hosts(answers.collect::<Option<_>>()?))
     }
 
-    /// The endpoints by address. Names are resolved, most of the time without waiting; those that
-    /// cannot be are left out.
+    /// The endpoints by address that may be sent to. Names are resolved, most of the time without
+    /// waiting; those that cannot be are left out.
     ///
     /// # Errors
     /// There are names, and none of them resolves.
     pub(crate) async fn hosts(
+        &self,
+        resolver: &dyn Resolver,
+    ) -> Result<Arc<HostSet>, ResolveError> {
+        Ok(self.usable(self.all_hosts(resolver).await?))
+    }
+
+    /// The endpoints by address, whatever their health.
+    ///
+    /// # Errors
+    /// There are names, and none of them resolves.
+    pub(crate) async fn all_hosts(
         &self,
         resolver: &dyn Resolver,
     ) -> Result<Arc<HostSet>, ResolveError> {

@@ -2,7 +2,7 @@
 //! until one answers or as many have failed as may.
 
 mod dial;
-mod header;
+pub(crate) mod header;
 mod tunnel;
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use self::dial::Dial;
 use crate::{
     addrs::{ClientAddr, UpstreamAddr},
-    cluster::{ClusterLease, HostLease, Mesh},
+    cluster::{ClusterLease, HostLease, Mesh, Observation},
     plan::{Forward, Target},
     record::{FlowRecord, Outcome},
     relay::Side,
@@ -110,7 +110,13 @@ async fn attempt(
                 let Some(host) = choice.next() else { return Err(failure) };
                 let lease = host.state.lease();
                 record.upstream = Some(host.addr.clone());
-                match dial.to(&host.addr, &host.mesh).await {
+                let dialled = dial.to(&host.addr, &host.mesh).await;
+                let seen = match &dialled {
+                    Ok(_) => Observation::Connected,
+                    Err(_) => Observation::NotConnected,
+                };
+                cluster.observe(&host.addr, &host.state, seen);
+                match dialled {
                     Ok(upstream) => break (upstream, Some(lease)),
                     Err(reason) => failure = Outcome::ConnectFailed(reason),
                 }

@@ -18,6 +18,7 @@
 //! connection without any leaves one, too.
 
 mod activity;
+mod ask;
 mod attempt;
 mod circuit;
 mod connector;
@@ -51,6 +52,7 @@ mod upstream;
 
 pub use self::settings::HttpSettings;
 pub(crate) use self::{
+    ask::{Ask, ask},
     circuit::Circuits,
     connector::Sockets,
     downstream::{Downstream, HttpWorker, Routes},

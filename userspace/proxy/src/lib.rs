@@ -53,6 +53,7 @@ mod config;
 mod connect;
 mod door;
 mod flow;
+mod health;
 mod http;
 mod original;
 mod plan;

@@ -4,9 +4,11 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use egressd_tables::Tables;
+use tokio::sync::watch;
 
 use crate::{
     cluster::Registry,
+    health::Checked,
     plan::{Generation, Router},
 };
 
@@ -15,14 +17,17 @@ use crate::{
 pub struct Snapshot {
     current: ArcSwap<Box<dyn Router>>,
     clusters: Arc<Registry>,
+    /// The clusters that want to be checked.
+    checked: watch::Sender<Checked>,
 }
 
 impl Snapshot {
     /// Starts with a first generation.
     pub fn new(tables: Arc<Tables>) -> Self {
         let clusters = Arc::<Registry>::default();
+        let checked = watch::Sender::new(checked(&tables));
         let first = Generation { tables, clusters: Arc::clone(&clusters) };
-        Self { current: ArcSwap::from_pointee(Box::new(first)), clusters }
+        Self { current: ArcSwap::from_pointee(Box::new(first)), clusters, checked }
     }
 
     /// Puts a new generation in force: when this returns, every new connection is decided by it.
@@ -31,12 +36,14 @@ impl Snapshot {
         let next = Generation { tables: Arc::clone(&tables), clusters: Arc::clone(&self.clusters) };
         self.current.store(Arc::new(Box::new(next)));
         self.clusters.prune(|name| tables.cluster(name).is_some());
+        self.checked.send_replace(checked(&tables));
     }
 
     /// A snapshot that decides as a test says.
     #[cfg(test)]
     pub(crate) fn of(router: impl Router + 'static) -> Self {
-        Self { current: ArcSwap::from_pointee(Box::new(router)), clusters: Arc::default() }
+        let (current, clusters) = (ArcSwap::from_pointee(Box::new(router) as _), Arc::default());
+        Self { current, clusters, checked: watch::Sender::default() }
     }
 
     /// The clusters in use, whatever the generation.
@@ -44,10 +51,19 @@ impl Snapshot {
         &self.clusters
     }
 
+    /// The clusters that want to be checked, now and later.
+    pub(crate) fn checked(&self) -> watch::Receiver<Checked> {
+        self.checked.subscribe()
+    }
+
     /// The generation in force.
     pub(crate) fn load(&self) -> Arc<Box<dyn Router>> {
         self.current.load_full()
     }
+}
+
+fn checked(tables: &Tables) -> Checked {
+    tables.clusters().filter(|cluster| cluster.health_check.is_some()).cloned().collect()
 }
 
 impl fmt::Debug for Snapshot {

@@ -128,6 +128,8 @@ fn cluster_of(endpoints: Vec<EndpointSpec>) -> ClusterSpec {
         tls: UpstreamTls::Plaintext,
         proxy_protocol: None,
         tunnel: None,
+        outlier: None,
+        panic_threshold: 0.0,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{
-    AccessLogConfig, Answers, NodeConfig, capture::CaptureFile, dns::DnsFile,
+    AccessLogConfig, Answers, NodeConfig, capture::CaptureFile, dns::DnsFile, http::HttpFile,
     identity::IdentityFile,
 };
 
@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) credentials: PathBuf,
     pub(super) dns: DnsFile,
     pub(super) access_log: AccessLogConfig,
+    pub(super) http: HttpFile,
     /// Read from the text by the model, which keeps the places of what it finds.
     pub(super) mesh_config: serde_yaml::Value,
 }
@@ -56,6 +57,7 @@ impl Default for File {
             credentials: PathBuf::from("credentials"),
             dns: DnsFile::default(),
             access_log: AccessLogConfig::default(),
+            http: HttpFile::default(),
             mesh_config: serde_yaml::Value::Null,
         }
     }

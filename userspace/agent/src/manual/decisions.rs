@@ -90,6 +90,29 @@
 //!
 //! *Consequences.* What is in force is always what the files said together at some moment.
 //!
+//! # One endpoint may always be ejected (2026-11)
+//!
+//! *Context.* `maxEjectionPercent` is 10 unless set, and Envoy's versions differ in whether a cluster of
+//! fewer than ten endpoints then has outlier detection at all.
+//!
+//! *Choice.* At least one endpoint of a cluster may be out. Ejections begin and end when requests or
+//! connections ask for the cluster, not by a timer.
+//!
+//! *Consequences.* `outlierDetection: {}` does something for two endpoints. A cluster of one can have
+//! none left: 503 `UH` until the ejection ends; `minHealthPercent` is the way out.
+//!
+//! # Probes begin in good faith, and do not verify (2026-11)
+//!
+//! *Context.* `healthCheck` is an extension of ours. Envoy keeps traffic from an endpoint until a probe
+//! has succeeded, and has no way to open TLS where applications speak it themselves.
+//!
+//! *Choice.* Endpoints are good until `unhealthyThreshold` probes in a row fail. On an HTTPS or TLS port
+//! without a `tls` block, a probe with a path opens TLS with the service's host as its server name and
+//! accepts any certificate, as Kubernetes' probes do; with a `tls` block that holds for probes too.
+//!
+//! *Consequences.* A start or a reload is no outage. Whether a certificate is good stays the
+//! application's judgement, so no secret belongs in `healthCheck.headers`.
+//!
 //! # Where answers differ from Istio's on purpose (2026-11)
 //!
 //! `answers: istio` in egressd.yaml, or `explain --answers istio`, gives Istio's own; the

@@ -80,8 +80,8 @@ pub(super) async fn run(
         records: Arc::clone(&records) as _,
         sources: config.tls.clone(),
     };
-    let server = Server::new(egressd_proxy::Config::default(), parts)
-        .map_err(Failure::machine("starting the proxy"))?;
+    let limits = egressd_proxy::Config { http: config.http, ..egressd_proxy::Config::default() };
+    let server = Server::new(limits, parts).map_err(Failure::machine("starting the proxy"))?;
     for socket in listeners.into_sockets() {
         server.serve(socket).map_err(Failure::machine("serving a listener"))?;
     }

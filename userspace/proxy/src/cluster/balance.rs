@@ -16,7 +16,7 @@ use crate::{cluster::Balance, random};
 
 /// Chooses endpoints of one cluster, each at most once a connection.
 ///
-/// Health is not looked at: a level's endpoints are all tried before the next level's.
+/// A level's endpoints are all tried before the next level's.
 pub(crate) struct Choice<'a> {
     hosts: &'a HostSet,
     balance: Balance,
@@ -27,6 +27,9 @@ pub(crate) struct Choice<'a> {
     key: Option<u64>,
     /// How the share of a new endpoint grows; for turns and least requests.
     warmup: Option<Warmup>,
+    /// The level that is tried first.
+    first: usize,
+    /// Levels that were tried before.
     level: usize,
     /// Places in the level that were tried already.
     tried: Vec<usize>,
@@ -40,7 +43,24 @@ impl<'a> Choice<'a> {
         turn: &'a AtomicU64,
         client: IpAddr,
     ) -> Self {
-        Self { hosts, balance, turn, client, key: None, warmup: None, level: 0, tried: Vec::new() }
+        let first = match &*hosts.loads {
+            [] | [_] => 0,
+            loads => {
+                let point = random::below(100);
+                loads.iter().position(|load| point < *load).unwrap_or(0)
+            }
+        };
+        Self {
+            hosts,
+            balance,
+            turn,
+            client,
+            key: None,
+            warmup: None,
+            first,
+            level: 0,
+            tried: Vec::new(),
+        }
     }
 
     /// The same, by a key that the application's request has, if it has one.
@@ -56,7 +76,11 @@ impl<'a> Choice<'a> {
     /// The next endpoint to try; `None` when all were tried.
     pub(crate) fn next(&mut self) -> Option<&'a Host> {
         loop {
-            let level = self.hosts.levels.get(self.level)?;
+            let levels = &self.hosts.levels;
+            if self.level == levels.len() {
+                return None;
+            }
+            let level = levels.get((self.first + self.level) % levels.len())?;
             if let Some(at) = self.pick(level) {
                 self.tried.push(at);
                 return level.hosts.get(at);

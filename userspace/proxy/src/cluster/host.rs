@@ -12,7 +12,7 @@ use std::{
 
 use egressd_tables::Warmup;
 
-use super::{balance::mix, shares::Shares, spec::Mesh};
+use super::{balance::mix, health::Health, shares::Shares, spec::Mesh};
 use crate::addrs::UpstreamAddr;
 
 /// The endpoints of a cluster by priority, ready to be chosen from. Immutable.
@@ -20,6 +20,9 @@ use crate::addrs::UpstreamAddr;
 pub(crate) struct HostSet {
     /// The first is used first; none is empty.
     pub(super) levels: Vec<Level>,
+    /// The share of the load up to and including each level's, in percent; nothing if all of it is
+    /// the first one's.
+    pub(super) loads: Vec<u64>,
 }
 
 /// The endpoints of one priority.
@@ -31,7 +34,7 @@ pub(super) struct Level {
 }
 
 /// One endpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host {
     /// Where it is.
     pub(crate) addr: UpstreamAddr,
@@ -51,6 +54,7 @@ pub(crate) struct HostState {
     active: AtomicU32,
     /// When it joined the others; nothing if it has been there from the start.
     born: Option<Instant>,
+    pub(super) health: Health,
 }
 
 /// A connection to an endpoint, counted while this lives.
@@ -84,6 +88,13 @@ impl HostState {
     }
 }
 
+impl HostLease {
+    /// What is known of the endpoint.
+    pub(crate) fn state(&self) -> &Arc<HostState> {
+        &self.0
+    }
+}
+
 impl Drop for HostLease {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);
@@ -91,7 +102,7 @@ impl Drop for HostLease {
 }
 
 impl HostStates {
-    fn of(&self, addr: &UpstreamAddr) -> Arc<HostState> {
+    pub(super) fn of(&self, addr: &UpstreamAddr) -> Arc<HostState> {
         let mut states = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match states.get(addr) {
             Some(state) => Arc::clone(state),
@@ -117,6 +128,11 @@ impl HostSet {
         self.levels.is_empty()
     }
 
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Host> {
+        self.levels.iter().flat_map(|level| &level.hosts)
+    }
+
     /// Starts an empty set.
     pub(crate) fn builder(states: &HostStates) -> Builder<'_> {
         Builder { states, levels: BTreeMap::new() }
@@ -134,7 +150,8 @@ impl Builder<'_> {
 
     /// The set.
     pub(crate) fn build(self) -> HostSet {
-        let set = HostSet { levels: self.levels.into_values().map(Level::new).collect() };
+        let levels = self.levels.into_values().map(Level::new).collect();
+        let set = HostSet { levels, loads: Vec::new() };
         self.states.prune();
         self.states.started.store(true, Ordering::Relaxed);
         set
@@ -142,7 +159,7 @@ impl Builder<'_> {
 }
 
 impl Level {
-    fn new(hosts: Vec<Host>) -> Self {
+    pub(super) fn new(hosts: Vec<Host>) -> Self {
         let shares = Shares::new(hosts.iter().map(|host| host.weight));
         Self { hosts, shares }
     }

@@ -7,7 +7,9 @@ use std::{
 };
 
 use egressd_tables as tables;
-use egressd_tables::{Discovery, IpFamilies, LbPolicy, ProxyProtocol, Tunnel, UpstreamTls, Warmup};
+use egressd_tables::{
+    Discovery, IpFamilies, LbPolicy, OutlierDetection, ProxyProtocol, Tunnel, UpstreamTls, Warmup,
+};
 
 use crate::{
     addrs::{UnixName, UpstreamAddr},
@@ -38,6 +40,10 @@ pub(crate) struct ClusterSpec {
     pub(crate) max_duration: Option<Duration>,
     /// Idle time after which a connection is closed; `None` for never.
     pub(crate) idle_timeout: Option<Duration>,
+    /// When endpoints are taken out for misbehaving.
+    pub(crate) outlier: Option<OutlierDetection>,
+    /// Below this share of healthy endpoints, in percent, health is ignored.
+    pub(crate) panic_threshold: f64,
     /// Whether and how TLS is spoken to the endpoints.
     pub(crate) tls: UpstreamTls,
     /// The header that says whose connection it is, before anything else.
@@ -118,6 +124,8 @@ impl ClusterSpec {
             }),
             max_duration: pool.max_connection_duration,
             idle_timeout: pool.tcp_idle_timeout,
+            outlier: cluster.outlier.clone(),
+            panic_threshold: cluster.load_balancer.panic_threshold,
             tls: cluster.tls.clone(),
             proxy_protocol: cluster.proxy_protocol,
             tunnel: cluster.tunnel.clone(),

@@ -1,7 +1,7 @@
 //! One attempt at one endpoint: a socket, and on it whatever the cluster asks for before the first
 //! byte of the application: a PROXY header, TLS, a tunnel. All of it within the time for connecting.
 
-use std::{future::poll_fn, io, time::Duration};
+use std::{io, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -10,7 +10,7 @@ use crate::{
     addrs::{ClientAddr, OriginalDst, UpstreamAddr},
     cluster::{ClusterSpec, Mesh},
     record::{Errno, TransportFailure, TunnelFailure},
-    socket::{ConnectError, ConnectOptions, Stream},
+    socket::{ConnectError, ConnectOptions},
     tls::{self, Speaks, TlsFailure},
 };
 
@@ -58,7 +58,7 @@ impl Dial<'_> {
         if let Some(version) = spec.proxy_protocol {
             let ours = stream.local_addr();
             let header = header::write(version, self.client, ours, self.dialled);
-            let sent = timeout_at(deadline, send_all(&mut stream, &header)).await;
+            let sent = timeout_at(deadline, header::send(&mut stream, &header)).await;
             sent.map_err(|_elapsed| TransportFailure::Timeout)?.map_err(|error| broke(&error))?;
         }
         let mut upstream = match tls {
@@ -75,15 +75,6 @@ impl Dial<'_> {
 
 /// Nobody waits longer than this for a connection, whatever a rule says.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-
-async fn send_all(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let sent = poll_fn(|cx| stream.poll_send(cx, rest)).await?;
-        rest = rest.get(sent..).unwrap_or_default();
-    }
-    Ok(())
-}
 
 fn failed(error: &ConnectError) -> TransportFailure {
     tracing::debug!(%error, source = ?std::error::Error::source(error), "no connection");

@@ -3,15 +3,22 @@
 //!
 //! Version 1 is a line of text, version 2 is binary; both begin a connection, before any TLS.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    future::poll_fn,
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use egressd_tables::ProxyProtocol;
 
-use crate::addrs::{ClientAddr, LocalAddr, OriginalDst};
+use crate::{
+    addrs::{ClientAddr, LocalAddr, OriginalDst},
+    socket::Stream,
+};
 
 /// The header of a connection from `client`, which dialled `dialled`. `ours` is our end of the
 /// connection to the endpoint.
-pub(super) fn write(
+pub(crate) fn write(
     version: ProxyProtocol,
     client: ClientAddr,
     ours: Option<LocalAddr>,
@@ -23,6 +30,19 @@ pub(super) fn write(
         ProxyProtocol::V1 => text(source, destination),
         ProxyProtocol::V2 => binary(source, destination),
     }
+}
+
+/// Sends a header before anything else.
+///
+/// # Errors
+/// The connection broke.
+pub(crate) async fn send(stream: &mut Stream, header: &[u8]) -> io::Result<()> {
+    let mut rest = header;
+    while !rest.is_empty() {
+        let sent = poll_fn(|cx| stream.poll_send(cx, rest)).await?;
+        rest = rest.get(sent..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// The application's address. Captured, it has a loopback address that means nothing elsewhere; then

@@ -14,10 +14,10 @@ use super::{
     log::RequestLog,
     outgoing::{Outgoing, Spoken},
     pool::{ClusterPool, Exchanged, NoConnection, Unsent, Way},
-    response_body::{Lease, UpstreamConnection},
-    upstream::{Observation, Origin, Picked, Picking, Wish},
+    response_body::{Lease, UpstreamConnection, grpc_status},
+    upstream::{NoEndpoint, Origin, Picked, Picking, Wish},
 };
-use crate::addrs::UpstreamAddr;
+use crate::{addrs::UpstreamAddr, cluster::Observation};
 
 /// What the tries of a request have in common.
 pub(crate) struct Attempts<'a> {
@@ -43,6 +43,8 @@ pub(crate) struct Attempts<'a> {
     pub(crate) reselections: u32,
     /// Tries so far.
     pub(crate) number: u32,
+    /// The endpoint of the try that is under way.
+    pub(crate) current: Option<Picked>,
 }
 
 /// The head of an answer, and what it holds.
@@ -77,13 +79,15 @@ impl Attempts<'_> {
         self.number += 1;
         let picked = self.pick().await?;
         log.flow_mut().upstream = Some(picked.addr.clone());
-        let outcome = self.send(&picked, log).await;
+        self.current = Some(picked);
+        let outcome = self.send(log).await;
+        let Some(picked) = self.current.take() else { return outcome };
         let seen = match &outcome {
-            Ok(answered) => Some(Observation::Answered(answered.response.status().as_u16())),
+            Ok(answered) => Some(Observation::Answered(status_of(&answered.response))),
             Err(failure) => observation(failure),
         };
         if let Some(seen) = seen {
-            self.worker.picker.observe(self.cluster, &picked.addr, seen);
+            self.worker.picker.observe(self.cluster, &picked, seen);
         }
         let Picked { addr, lease: host, .. } = picked;
         self.tried.push(addr);
@@ -91,6 +95,13 @@ impl Attempts<'_> {
             let lease = Lease { host, ..answered.lease };
             Answered { lease, ..answered }
         })
+    }
+
+    /// The whole exchange has taken too long, and the try under way with it.
+    pub(crate) fn give_up(&self) {
+        if let Some(picked) = &self.current {
+            self.worker.picker.observe(self.cluster, picked, Observation::TimedOut);
+        }
     }
 
     async fn pick(&self) -> Result<Picked, Failure> {
@@ -109,7 +120,10 @@ impl Attempts<'_> {
     }
 
     /// Sends the request, on another connection if one turns out to be closed.
-    async fn send(&self, picked: &Picked, log: &mut RequestLog) -> Result<Answered, Failure> {
+    async fn send(&self, log: &mut RequestLog) -> Result<Answered, Failure> {
+        let Some(picked) = &self.current else {
+            return Err(Failure::NoEndpoint(NoEndpoint::NoneHealthy));
+        };
         loop {
             if let Some(answered) = self.send_once(picked, log).await? {
                 return Ok(answered);
@@ -123,7 +137,7 @@ impl Attempts<'_> {
         picked: &Picked,
         log: &mut RequestLog,
     ) -> Result<Option<Answered>, Failure> {
-        let way = Way { picked, authority: self.outgoing.authority() };
+        let way = Way { picked, authority: self.outgoing.authority(), origin: self.origin };
         let pools = &self.worker.pools;
         let mut connection = match self.spoken {
             Spoken::Http1 => pools.http1(&self.pool, way).await.map(UpstreamConnection::H1),
@@ -184,6 +198,17 @@ fn no_connection(why: NoConnection) -> Failure {
     match why {
         NoConnection::Overflow => Failure::Overflow,
         NoConnection::Failed(failure) => Failure::NotConnected(failure.failure),
+    }
+}
+
+/// The status of an answer; where it is one of gRPC without a body, the status that stands for.
+fn status_of(response: &Response<Incoming>) -> u16 {
+    match grpc_status(response.headers()) {
+        None | Some(0) => response.status().as_u16(),
+        Some(14) => 503,
+        Some(4) => 504,
+        Some(2 | 13 | 15) => 500,
+        Some(_) => 400,
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     io::{HttpIo, TlsIo},
     upstream::{Connected, Connector, NotConnected, Target, Waiting},
 };
 use crate::{
-    record::TransportFailure,
+    connect::header,
+    record::{Errno, TransportFailure},
     socket::{ConnectOptions, Keepalive, SocketFactory},
     tls::{Originator, Speaks, TlsFailure, Upstream},
 };
@@ -30,7 +31,7 @@ impl Connector for Sockets {
 
 impl Sockets {
     async fn connect_to(&self, target: Target<'_>) -> Result<Connected, NotConnected> {
-        let Target { cluster, addr, mesh, host, http2 } = target;
+        let Target { cluster, addr, mesh, origin, host, http2 } = target;
         let deadline = Instant::now() + cluster.connect_timeout;
         let speaks = if http2 { Speaks::Http2 { host } } else { Speaks::Http1 { host } };
         let tls = match self.originator.wanted(&cluster.tls, mesh.tls) {
@@ -50,11 +51,18 @@ impl Sockets {
         // Connections are shared by applications, so that none of their addresses can be used.
         let options = ConnectOptions { timeout: cluster.connect_timeout, keepalive, source: None };
         let stream = self.factory.connect(addr, &options).await;
-        let stream = stream.map_err(|error| {
+        let mut stream = stream.map_err(|error| {
             tracing::debug!(%error, source = ?std::error::Error::source(&error), "no connection");
             NotConnected { failure: TransportFailure::from(&error) }
         })?;
         let local = stream.local_addr();
+        if let (Some(version), Some(origin)) = (cluster.proxy_protocol, origin) {
+            let header = header::write(version, origin.client, local, origin.destination);
+            let sent = timeout_at(deadline, header::send(&mut stream, &header)).await;
+            let sent = sent.map_err(|_elapsed| TransportFailure::Timeout);
+            sent.and_then(|sent| sent.map_err(|error| broke(&error)))
+                .map_err(|failure| NotConnected { failure })?;
+        }
         let io = match tls {
             Some(tls) => {
                 HttpIo::Tls(TlsIo::new(tls.handshake(stream, deadline).await.map_err(failed)?))
@@ -63,6 +71,10 @@ impl Sockets {
         };
         Ok(Connected { io, local })
     }
+}
+
+fn broke(error: &std::io::Error) -> TransportFailure {
+    TransportFailure::Delayed(error.kind(), Errno::from(error))
 }
 
 fn failed(failure: TlsFailure) -> NotConnected {

@@ -1,18 +1,23 @@
 //! The limit on a whole exchange (semantics.md §3, timeout).
 //!
 //! It begins when the application has sent all of its request, so that a slow upload is not held
-//! against the upstream, and ends with the last byte of the answer.
+//! against the upstream, and ends with the last byte of the answer. Beside it there may be a limit on
+//! how long nothing moves, in either direction.
 
 use std::{
     future::Future,
     pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
     sync::oneshot,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 /// A moment at which an exchange is over, whatever its state.
@@ -20,6 +25,20 @@ use tokio::{
 pub(crate) struct Deadline {
     limit: Limit,
     state: State,
+    quiet: Option<Box<Quiet>>,
+}
+
+/// The limit on how long nothing moves.
+#[derive(Debug)]
+struct Quiet {
+    longest: Duration,
+    sleep: Pin<Box<Sleep>>,
+    /// Bytes from the application.
+    received: Arc<AtomicU64>,
+    /// What `received` was when the time began.
+    before: u64,
+    /// Something went to the application since.
+    moved: bool,
 }
 
 /// Whose limit it is.
@@ -29,6 +48,8 @@ pub(crate) enum Limit {
     Route,
     /// The application's by `grpc-timeout`.
     Grpc,
+    /// Nothing has moved for too long.
+    Quiet,
 }
 
 #[derive(Debug)]
@@ -41,7 +62,7 @@ enum State {
 
 impl Deadline {
     /// No deadline.
-    pub(crate) const NEVER: Self = Self { limit: Limit::Route, state: State::Never };
+    pub(crate) const NEVER: Self = Self { limit: Limit::Route, state: State::Never, quiet: None };
 
     /// So long after `complete`, or from this moment if the request is complete.
     pub(crate) fn new(
@@ -53,11 +74,41 @@ impl Deadline {
             Some(complete) => State::Waiting(complete, time),
             None => State::Running(Box::pin(sleep(time))),
         };
-        Self { limit, state }
+        Self { limit, state, quiet: None }
+    }
+
+    /// The same, and not longer than `longest` without a byte in either direction; `received` counts
+    /// those of the application.
+    pub(crate) fn or_quiet_for(self, longest: Duration, received: &Arc<AtomicU64>) -> Self {
+        let quiet = Quiet {
+            longest,
+            sleep: Box::pin(sleep(longest)),
+            received: Arc::clone(received),
+            before: received.load(Ordering::Relaxed),
+            moved: false,
+        };
+        Self { quiet: Some(Box::new(quiet)), ..self }
+    }
+
+    /// Something has gone to the application.
+    pub(crate) fn moved(&mut self) {
+        if let Some(quiet) = &mut self.quiet {
+            quiet.moved = true;
+        }
     }
 
     /// Ready when it has come, with whose it was.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Limit> {
+        if let Poll::Ready(limit) = self.poll_whole(cx) {
+            return Poll::Ready(limit);
+        }
+        match &mut self.quiet {
+            Some(quiet) => quiet.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Limit> {
         loop {
             match &mut self.state {
                 State::Never => return Poll::Pending,
@@ -85,10 +136,24 @@ impl Deadline {
     }
 }
 
+impl Quiet {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Limit> {
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            let received = self.received.load(Ordering::Relaxed);
+            if received == self.before && !self.moved {
+                return Poll::Ready(Limit::Quiet);
+            }
+            // Looked at once a turn: it may be quiet for nearly twice the time before it shows.
+            self.before = received;
+            self.moved = false;
+            self.sleep.as_mut().reset(Instant::now() + self.longest);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -102,6 +167,23 @@ mod tests {
         });
         assert_eq!(deadline.bound(std::future::pending::<()>()).await, Err(Limit::Route));
         assert_eq!(start.elapsed().as_secs(), 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_is_not_quiet() {
+        let received = Arc::new(AtomicU64::new(0));
+        let seconds = Duration::from_secs;
+        let mut deadline = Deadline::NEVER.or_quiet_for(seconds(3), &received);
+        let start = Instant::now();
+        let counter = Arc::clone(&received);
+        tokio::spawn(async move {
+            for _ in 0..5 {
+                sleep(seconds(2)).await;
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        assert_eq!(deadline.bound(std::future::pending::<()>()).await, Err(Limit::Quiet));
+        assert_eq!(start.elapsed().as_secs(), 15);
     }
 
     #[tokio::test(start_paused = true)]

@@ -78,7 +78,6 @@ impl Failure {
             Self::Protocol => ResponseFlag::UpstreamProtocolError,
             Self::TimedOut => ResponseFlag::UpstreamTimeout,
             Self::NoEndpoint(NoEndpoint::Unresolved) => ResponseFlag::DnsFailure,
-            Self::NoEndpoint(NoEndpoint::Unsupported(_)) => ResponseFlag::UpstreamConnectionFailure,
             Self::NoEndpoint(NoEndpoint::NoneHealthy | NoEndpoint::Foreign) => {
                 ResponseFlag::NoHealthyUpstream
             }
@@ -119,7 +118,6 @@ impl Failure {
             Self::NoEndpoint(NoEndpoint::Foreign) => {
                 Reply::new(StatusCode::BAD_GATEWAY, "foreign_destination")
             }
-            Self::NoEndpoint(NoEndpoint::Unsupported(what)) => Reply::new(unavailable, *what),
             Self::TimedOut => Reply::new(StatusCode::GATEWAY_TIMEOUT, "upstream_per_try_timeout")
                 .text("upstream request timeout"),
             Self::Downstream(_) => {

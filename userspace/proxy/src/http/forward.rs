@@ -60,8 +60,11 @@ pub(crate) async fn forward(
         Some((limit, time)) => Deadline::new(limit, time, complete),
         None => Deadline::NEVER,
     };
+    if let Some(longest) = settings.idle_request {
+        deadline = deadline.or_quiet_for(longest, exchange.log.received());
+    }
     let avoid = forward.retry.as_ref().filter(|retry| retry.avoid_previous_hosts);
-    let attempts = Attempts {
+    let mut attempts = Attempts {
         worker,
         origin: &downstream.origin,
         outgoing: &ready.outgoing,
@@ -73,8 +76,9 @@ pub(crate) async fn forward(
         tried: Vec::new(),
         reselections: avoid.map_or(0, |retry| retry.host_selection_attempts),
         number: 0,
+        current: None,
     };
-    let trying = try_all(attempts, &mut ready.retries, &mut exchange.log);
+    let trying = try_all(&mut attempts, &mut ready.retries, &mut exchange.log);
     let tried = deadline.bound(trying).await;
     let elapsed = exchange.log.elapsed();
     let Answered { response, lease } = match tried {
@@ -85,7 +89,11 @@ pub(crate) async fn forward(
             }
             return exchange.reply(failure.reply(tries > 1));
         }
-        Err(limit) => return exchange.reply(timed_out(limit)),
+        Err(limit) => {
+            attempts.give_up();
+            let whole = ready.outgoing.body.as_ref().is_none_or(Sending::is_complete);
+            return exchange.reply(timed_out(limit, whole));
+        }
     };
     let (mut parts, incoming) = response.into_parts();
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -183,7 +191,7 @@ impl<'r> Ready<'r> {
 
 /// Tries until there is an answer that is good enough, or no try is left; also says how many there were.
 async fn try_all(
-    mut attempts: Attempts<'_>,
+    attempts: &mut Attempts<'_>,
     retries: &mut Retries<'_>,
     log: &mut RequestLog,
 ) -> (Result<Answered, Failure>, u32) {
@@ -225,7 +233,8 @@ fn no_cluster() -> Reply {
     reply.flag(ResponseFlag::NoCluster)
 }
 
-fn timed_out(limit: Limit) -> Reply {
+/// `whole`: the application has sent all of its request.
+fn timed_out(limit: Limit, whole: bool) -> Reply {
     let status = StatusCode::GATEWAY_TIMEOUT;
     match limit {
         Limit::Route => Reply::new(status, "response_timeout")
@@ -235,6 +244,11 @@ fn timed_out(limit: Limit) -> Reply {
             let reply =
                 Reply::new(status, "max_duration_timeout").text("downstream duration timeout");
             Reply { grpc: Some(DEADLINE_EXCEEDED), ..reply.flag(ResponseFlag::DurationTimeout) }
+        }
+        Limit::Quiet => {
+            let status = if whole { status } else { StatusCode::REQUEST_TIMEOUT };
+            let reply = Reply::new(status, "stream_idle_timeout").text("stream timeout");
+            reply.flag(ResponseFlag::StreamIdleTimeout)
         }
     }
 }

@@ -76,7 +76,7 @@ impl Copy {
         };
         let picked = picked.ok()?;
         let pool = worker.pools.cluster(cluster);
-        let way = Way { picked: &picked, authority };
+        let way = Way { picked: &picked, authority, origin: &origin };
         let spoken = spoken_to(cluster, version, false);
         let mut connection = match spoken {
             super::outgoing::Spoken::Http1 => {

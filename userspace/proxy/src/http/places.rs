@@ -8,7 +8,7 @@ use egressd_tables::{Cluster, Discovery, IpFamilies, LbPolicy, UpstreamTls, stri
 use super::upstream::{NoEndpoint, Picked, Picker, Picking, Wish, bare_host};
 use crate::{
     addrs::UpstreamAddr,
-    cluster::{self, HostSet, Mesh, Registry},
+    cluster::{self, HostSet, Mesh, Observation, Registry},
     resolve::{Addresses, Resolver},
 };
 
@@ -21,12 +21,17 @@ pub(crate) struct Places {
 }
 
 impl Picker for Places {
+    fn observe(&self, cluster: &Arc<Cluster>, picked: &Picked, seen: Observation) {
+        if cluster.outlier.is_some()
+            && let Some(lease) = &picked.lease
+        {
+            self.clusters.get(cluster).observe(&picked.addr, lease.state(), seen);
+        }
+    }
+
     fn pick<'a>(&'a self, cluster: &'a Arc<Cluster>, wish: Wish<'a>) -> Picking<'a> {
         if cluster.is_black_hole() {
             return Picking::Now(Err(NoEndpoint::NoneHealthy));
-        }
-        if cluster.proxy_protocol.is_some() {
-            return Picking::Now(Err(NoEndpoint::Unsupported("proxy_protocol_not_supported")));
         }
         match cluster.discovery {
             Discovery::Static | Discovery::StrictDns(_) | Discovery::LogicalDns(_) => {

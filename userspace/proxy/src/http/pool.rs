@@ -29,9 +29,12 @@ pub(crate) use self::{
 use self::{host::HostPool, sweep::sweep_until_empty};
 use super::{
     circuit::{Circuit, Circuits},
-    upstream::{Connector, NotConnected, Picked, Target, bare_host},
+    upstream::{Connector, NotConnected, Origin, Picked, Target, bare_host},
 };
-use crate::{addrs::UpstreamAddr, cluster::Mesh};
+use crate::{
+    addrs::{ClientAddr, OriginalDst, UpstreamAddr},
+    cluster::Mesh,
+};
 
 /// The connections of one worker.
 pub(crate) struct Pools {
@@ -55,6 +58,8 @@ pub(crate) struct ClusterPool {
 struct HostKey {
     addr: UpstreamAddr,
     mesh: Mesh,
+    /// Both ends of the application's connection, where the endpoint is told of it.
+    told: Option<(ClientAddr, OriginalDst)>,
     /// The server name, where requests choose it.
     name: Option<Box<str>>,
 }
@@ -66,6 +71,8 @@ pub(crate) struct Way<'a> {
     pub(crate) picked: &'a Picked,
     /// Host or :authority of the request.
     pub(crate) authority: &'a str,
+    /// Where the request came from.
+    pub(crate) origin: &'a Origin,
 }
 
 /// Why there is no connection for a request.
@@ -138,9 +145,15 @@ impl ClusterPool {
         let key = HostKey {
             addr: way.picked.addr.clone(),
             mesh: way.picked.mesh.clone(),
+            told: self.tells().then_some((way.origin.client, way.origin.destination)),
             name: self.named_by_request().then(|| bare_host(way.authority).into()),
         };
         Arc::clone(self.lock().entry(key).or_default())
+    }
+
+    /// Whether endpoints are told whose connection it is, which then is no other's.
+    fn tells(&self) -> bool {
+        self.cluster.proxy_protocol.is_some()
     }
 
     fn named_by_request(&self) -> bool {
@@ -157,6 +170,7 @@ impl ClusterPool {
             cluster: &self.cluster,
             addr: &way.picked.addr,
             mesh: &way.picked.mesh,
+            origin: self.tells().then_some(way.origin),
             host: bare_host(way.authority),
             http2,
         }

@@ -122,6 +122,11 @@ impl Sending {
         source.keeping = false;
     }
 
+    /// Whether all of it has come.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.lock().ended
+    }
+
     /// Why it will not come to its end, if so.
     pub(crate) fn broken(&self) -> Option<Broken> {
         self.lock().broken

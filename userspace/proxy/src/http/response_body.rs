@@ -229,6 +229,7 @@ impl Body for ResponseBody {
         };
         match from.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                from.deadline.moved();
                 this.note(&frame);
                 if this.is_end_stream() {
                     this.end();
@@ -247,6 +248,7 @@ impl Body for ResponseBody {
                 let (flag, details) = match limit {
                     Limit::Route => (ResponseFlag::UpstreamTimeout, "response_timeout"),
                     Limit::Grpc => (ResponseFlag::DurationTimeout, "max_duration_timeout"),
+                    Limit::Quiet => (ResponseFlag::StreamIdleTimeout, "stream_idle_timeout"),
                 };
                 Some(Err(this.break_off(flag, details.to_owned())))
             }),

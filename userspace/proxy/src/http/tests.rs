@@ -2,6 +2,7 @@
 
 mod body;
 mod faults;
+mod floods;
 mod forwarding;
 mod framing;
 mod http2;

@@ -9,7 +9,7 @@ use egressd_tables::Cluster;
 use super::io::HttpIo;
 use crate::{
     addrs::{ClientAddr, LocalAddr, OriginalDst, UpstreamAddr},
-    cluster::{HostLease, Mesh},
+    cluster::{HostLease, Mesh, Observation},
     record::TransportFailure,
 };
 
@@ -22,8 +22,8 @@ pub(crate) trait Picker: Send + Sync {
     fn pick<'a>(&'a self, cluster: &'a Arc<Cluster>, wish: Wish<'a>) -> Picking<'a>;
 
     /// Learns what became of a request that was sent to an endpoint, for outlier detection.
-    fn observe(&self, cluster: &Arc<Cluster>, endpoint: &UpstreamAddr, seen: Observation) {
-        let _ = (cluster, endpoint, seen);
+    fn observe(&self, cluster: &Arc<Cluster>, picked: &Picked, seen: Observation) {
+        let _ = (cluster, picked, seen);
     }
 }
 
@@ -83,21 +83,6 @@ pub(crate) enum NoEndpoint {
     Unresolved,
     /// `strict`: the destination is none of the authority's.
     Foreign,
-    /// The configuration asks for something that cannot be done; the word says what.
-    Unsupported(&'static str),
-}
-
-/// What became of a request that was sent to an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Observation {
-    /// It answered with this status.
-    Answered(u16),
-    /// There was no connection to it.
-    NotConnected,
-    /// It did not answer in time.
-    TimedOut,
-    /// It broke off before it answered.
-    BrokenOff,
 }
 
 /// Opens connections to endpoints.
@@ -115,6 +100,8 @@ pub(crate) struct Target<'a> {
     pub(crate) addr: &'a UpstreamAddr,
     /// What the endpoint is in a mesh.
     pub(crate) mesh: &'a Mesh,
+    /// Whose connection it is, where the endpoint is told by the PROXY protocol.
+    pub(crate) origin: Option<&'a Origin>,
     /// The host that the request asks for, without its port: the server name where the cluster takes
     /// it from the request.
     pub(crate) host: &'a str,

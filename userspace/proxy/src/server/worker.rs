@@ -23,6 +23,7 @@ use super::{ListenerId, Shared, accept::accept_all};
 use crate::{
     door::Entrance,
     flow::OverLimit,
+    health,
     http::{HttpWorker, Places, Sockets},
     stats::{Counted, Counters},
 };
@@ -72,7 +73,12 @@ pub(super) fn spawn(
         .build()?;
     let (commands, received) = mpsc::unbounded_channel();
     let thread = thread::Builder::new().name(format!("egressd-w{number}")).spawn(move || {
-        runtime.block_on(run(worker, received));
+        runtime.block_on(async {
+            // One thread does it for all; it ends with the event loop.
+            let checks = (number == 0).then(|| tokio::spawn(checks(&worker.shared)));
+            run(worker, received).await;
+            drop(checks);
+        });
         // Drops every flow, which resets its connections and leaves its record; a name that is being
         // looked up is not waited for.
         runtime.shutdown_background();
@@ -183,20 +189,30 @@ impl Worker {
     }
 }
 
+/// Checks endpoints' health.
+fn checks(shared: &Shared) -> impl Future<Output = ()> + use<> {
+    let tools = health::Tools {
+        clusters: Arc::clone(shared.snapshot.clusters()),
+        resolver: Arc::clone(&shared.resolver),
+        connectors: Arc::new(sockets(shared)),
+    };
+    health::check_all(shared.snapshot.checked(), tools)
+}
+
+fn sockets(shared: &Shared) -> Sockets {
+    Sockets { factory: Arc::clone(&shared.factory), originator: Arc::clone(&shared.originator) }
+}
+
 fn http_worker(shared: &Shared, counters: &Arc<Counters>, ending: &Arc<AtomicBool>) -> HttpWorker {
     let places = Places {
         clusters: Arc::clone(shared.snapshot.clusters()),
         resolver: Arc::clone(&shared.resolver),
     };
-    let sockets = Sockets {
-        factory: Arc::clone(&shared.factory),
-        originator: Arc::clone(&shared.originator),
-    };
     let records = Counted { counters: Arc::clone(counters), records: Arc::clone(&shared.records) };
     HttpWorker::new(
         shared.config.http,
         Arc::new(places),
-        Arc::new(sockets),
+        Arc::new(sockets(shared)),
         Arc::clone(&shared.circuits),
         Arc::clone(&shared.pipes),
         Arc::new(records),

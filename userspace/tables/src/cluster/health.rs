@@ -16,6 +16,9 @@ pub struct HealthCheck {
     pub healthy_threshold: u32,
     /// What a probe is.
     pub probe: Probe,
+    /// The port is one of the TLS family, on which applications speak TLS themselves: so do probes
+    /// that ask for something.
+    pub tls: bool,
 }
 
 /// What a probe is.
@@ -23,7 +26,7 @@ pub struct HealthCheck {
 pub enum Probe {
     /// A connection that opens.
     Tcp,
-    /// A GET that is answered with 200. On a port of the TLS family the probe opens TLS itself.
+    /// A GET that is answered with 200.
     Http {
         /// The path asked for.
         path: Arc<str>,

@@ -219,7 +219,9 @@ impl<'m> Clusters<'_, 'm> {
             connect_timeout: pool::connect_timeout(policy.pool, self.mesh),
             pool: pool::build(policy.pool, policy.retry_budget, self.mesh),
             outlier,
-            health_check: policy.health_check.map(extensions::health_check),
+            health_check: policy
+                .health_check
+                .map(|check| extensions::health_check(check, port.protocol.is_tls())),
             http: pool::upstream_http(port.protocol, policy.pool, self.mesh),
             tls: tls::build(&tls::Inputs {
                 settings: policy.tls,

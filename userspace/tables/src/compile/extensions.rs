@@ -12,8 +12,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_UNHEALTHY: u32 = 3;
 const DEFAULT_HEALTHY: u32 = 2;
 
-/// Probes as the rule wants them.
-pub(crate) fn health_check(settings: &Settings) -> HealthCheck {
+/// Probes as the rule wants them, on a port of the TLS family or another.
+pub(crate) fn health_check(settings: &Settings, tls: bool) -> HealthCheck {
     let path = settings.path.as_str();
     let headers = settings.headers.0.iter();
     HealthCheck {
@@ -42,5 +42,6 @@ pub(crate) fn health_check(settings: &Settings) -> HealthCheck {
                     .collect(),
             }
         },
+        tls,
     }
 }

@@ -26,13 +26,15 @@ pub(super) struct AppIo {
     ended: bool,
     /// We send no more, and wait this long for the application to notice.
     lingering: Option<Pin<Box<Sleep>>>,
+    /// Bytes that were thrown away in the meantime.
+    wasted: usize,
 }
 
 impl AppIo {
     /// A connection that nothing was read from.
     pub(super) fn new(io: HttpIo, downstream: Arc<Downstream>, speaks: Speaks) -> Self {
         let framing = (speaks == Speaks::Http1).then(Framing::default);
-        Self { io, downstream, framing, ended: false, lingering: None }
+        Self { io, downstream, framing, ended: false, lingering: None, wasted: 0 }
     }
 
     /// The connection itself.
@@ -40,14 +42,17 @@ impl AppIo {
         self.io
     }
 
-    /// Throws away what still comes, until the application ends or breaks off. Closing at once would
-    /// reset the connection, and the reset may overtake the last answer.
+    /// Throws away what still comes, until the application ends or breaks off, or has had its time.
+    /// Closing at once would reset the connection, and the reset may overtake the last answer.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut waste = [0; 2048];
+        let mut waste = [0; 16 * 1024];
         while !self.ended {
             let mut buf = ReadBuf::new(&mut waste);
             match Pin::new(&mut self.io).poll_read(cx, buf.unfilled()) {
-                Poll::Ready(Ok(())) => self.ended = buf.filled().is_empty(),
+                Poll::Ready(Ok(())) => {
+                    self.wasted += buf.filled().len();
+                    self.ended = buf.filled().is_empty() || self.wasted > LINGER_BYTES;
+                }
                 Poll::Ready(Err(_gone)) => self.ended = true,
                 Poll::Pending => {
                     let lingering = self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
@@ -119,3 +124,5 @@ impl Write for AppIo {
 
 /// How long an application is given to notice that we have closed.
 const LINGER: Duration = Duration::from_secs(1);
+/// What it may send in that time: what may have been on its way, and not a flood.
+const LINGER_BYTES: usize = 8 * 1024 * 1024;

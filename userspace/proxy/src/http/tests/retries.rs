@@ -6,10 +6,7 @@ use egressd_tables::{Forward, RetryBudget, RetryPolicy};
 use http_body_util::BodyExt;
 
 use super::support::*;
-use crate::{
-    http::{settings::HttpSettings, upstream::Observation},
-    testing::refusing,
-};
+use crate::{cluster::Observation, http::settings::HttpSettings, testing::refusing};
 
 fn retrying(retry_on: &str, attempts: u32) -> Forward {
     let retry = RetryPolicy {

@@ -32,7 +32,7 @@ use tokio::{
 
 use crate::{
     addrs::{ClientAddr, OriginalDst, UpstreamAddr},
-    cluster::Mesh,
+    cluster::{Mesh, Observation},
     http::{
         circuit::Circuits,
         connector::Sockets,
@@ -40,7 +40,7 @@ use crate::{
         io::HttpIo,
         serve::{Speaks, serve},
         settings::HttpSettings,
-        upstream::{NoEndpoint, Observation, Origin, Picked, Picker, Picking, Wish},
+        upstream::{NoEndpoint, Origin, Picked, Picker, Picking, Wish},
     },
     original::Original,
     record::FlowRecord,
@@ -114,7 +114,7 @@ impl Picker for Places {
         ))
     }
 
-    fn observe(&self, _: &Arc<Cluster>, _: &UpstreamAddr, seen: Observation) {
+    fn observe(&self, _: &Arc<Cluster>, _: &Picked, seen: Observation) {
         self.observed.lock().unwrap().push(seen);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use egressd_tables::{Forward, RetryPolicy};
 
 use super::support::*;
-use crate::testing::silent;
+use crate::{http::settings::HttpSettings, testing::silent};
 
 async fn sleepy() -> Upstream {
     Upstream::http1(|_, _| async {
@@ -169,4 +169,27 @@ async fn connecting_has_a_limit() {
         bed.said().await,
         "503 UF upstream_reset_before_response_started{connection_timeout}"
     );
+}
+
+#[tokio::test]
+async fn a_request_may_be_quiet_for_so_long() {
+    use http_body_util::{BodyExt, StreamBody};
+    let settings =
+        HttpSettings { idle_request: Some(Duration::from_millis(200)), ..HttpSettings::default() };
+    let upstream = Upstream::http1(|_, n| async move {
+        // The second answer begins, and then nothing comes.
+        if n == 1 {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
+        let begun = Endless(std::sync::Mutex::new(Some(bytes::Bytes::from("begun"))));
+        http::Response::new(StreamBody::new(begun).boxed())
+    })
+    .await;
+    let bed = bed().host("a", plain("a"), &[upstream.addr]).settings(settings).start().await;
+    let answer = bed.get("a", "/").await;
+    assert_eq!((answer.status, &*answer.body), (504, "stream timeout"));
+    assert_eq!(said(&bed.all(1).await[0]), "504 SI stream_idle_timeout");
+    let raw = bed.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(raw.contains("begun") && !raw.ends_with("0\r\n\r\n"), "{raw}");
+    assert_eq!(said(&bed.all(2).await[1]), "200 SI stream_idle_timeout");
 }
