@@ -1,6 +1,8 @@
 //! HTTP: requests routed one by one, against real servers.
 
+mod browser;
 mod clients;
+mod conformance;
 mod health;
 mod migration;
 mod routes;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use egressd_tests::{Httpbin, WORLD_V4, until};
+use egressd_tests::{Httpbin, NODE_V4, Nginx, WORLD_V4, until};
 
 use super::world::{World, last};
 
@@ -169,5 +169,25 @@ fn envoys_headers_can_be_turned_off() {
     let answer = world.get("http://plain.example/headers?show_env=1", &["--include"]);
     let text = answer.body.to_ascii_lowercase();
     assert!(answer.status == 200 && !text.contains("x-"), "{text}");
+    daemon.stop();
+}
+
+#[test]
+fn the_proxy_protocol_tells_whose_request_it_is() {
+    let world = World::new(&[]);
+    let told = "location / { return 200 \"$proxy_protocol_server_port [$proxy_protocol_addr]\"; }";
+    let _server = Nginx::listening(&world.node.world, WORLD_V4[0], 8000, "proxy_protocol", told);
+    let told = format!(
+        "  hosts: [told.example]\n  resolution: STATIC\n\
+         \x20 endpoints: [{{address: {}, ports: {{http: 8000}}}}]\n",
+        WORLD_V4[0]
+    );
+    let rule = "apiVersion: networking.istio.io/v1\n\
+                kind: DestinationRule\n\
+                metadata: {name: told}\n\
+                spec: {host: told.example, trafficPolicy: {proxyProtocol: {version: V2}}}\n";
+    let daemon = world.daemon().resource(entry("told", &told)).resource(rule).start();
+    let answer = world.get("http://told.example/", &[]);
+    assert_eq!(answer.told(), (200, format!("80 [{NODE_V4}]").as_str()));
     daemon.stop();
 }

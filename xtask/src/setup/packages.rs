@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cmd, setup::bring};
 
 /// Package and what it is for.
-const PACKAGES: [(&str, &str); 29] = [
+const PACKAGES: [(&str, &str); 30] = [
     ("bind9", "an authoritative DNS server"),
     ("bind9-dnsutils", "dig and nsupdate"),
     ("busybox-static", "userland of the kernels' guest"),
+    ("chromium", "the browser"),
     ("curl", "the client that everybody has"),
     ("default-jdk-headless", "java, whose resolver is its own"),
     ("dnsmasq-base", "the DNS stub of many a node"),

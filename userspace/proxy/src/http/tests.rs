@@ -13,3 +13,4 @@ mod routing;
 mod support;
 mod switching;
 mod timeouts;
+mod upstream_frames;
