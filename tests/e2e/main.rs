@@ -18,6 +18,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod services;
+mod soak;
 mod sockets;
 mod strict;
 mod surroundings;

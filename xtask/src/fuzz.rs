@@ -39,6 +39,8 @@ enum Target {
     Compile,
     /// Any packet, answered by the DNS server.
     Dns,
+    /// Any bytes, as the first of a connection.
+    Sniff,
 }
 
 /// Builds the targets and runs them; fails at the first input that breaks something.
@@ -133,6 +135,7 @@ impl Target {
             Self::Yaml => "yaml",
             Self::Compile => "compile",
             Self::Dns => "dns",
+            Self::Sniff => "sniff",
         }
     }
 
@@ -141,7 +144,7 @@ impl Target {
         let own = paths::root().join("tests/fuzz/seeds").join(self.name());
         match self {
             Self::Yaml | Self::Compile => vec![own, paths::root().join("tests/data/seeds")],
-            Self::Dns => vec![own],
+            Self::Dns | Self::Sniff => vec![own],
         }
     }
 }

@@ -17,6 +17,7 @@ mod lint;
 mod origin;
 mod paths;
 mod setup;
+mod soak;
 mod test;
 
 /// Developer commands of egressd.
@@ -39,6 +40,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Formatting, clippy, rustdoc, dependencies' licences, crate edges, tidiness.
     Lint,
+    /// Thousands of connections under one reload a second; needs root.
+    Soak(soak::Args),
     /// Everything, or one tier of it.
     Test(test::Args),
 }
@@ -64,6 +67,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo => demo::run(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Lint => lint::run(),
+        Command::Soak(args) => soak::run(&args),
         Command::Test(args) => test::run(&args),
     }
 }

@@ -10,10 +10,12 @@
 
 mod compile;
 mod dns;
+mod sniff;
 mod yaml;
 
 pub use compile::compile;
 pub use dns::dns;
+pub use sniff::sniff;
 pub use yaml::yaml;
 
 #[cfg(test)]
@@ -61,5 +63,10 @@ mod tests {
     #[test]
     fn dns() {
         repeat(super::dns, &["seeds/dns"]);
+    }
+
+    #[test]
+    fn sniff() {
+        repeat(super::sniff, &["seeds/sniff"]);
     }
 }

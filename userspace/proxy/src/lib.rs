@@ -84,6 +84,7 @@ pub use record::{
 pub use resolve::{Addresses, ResolveError, Resolver, Resolving, SystemResolver};
 pub use server::{BACKLOG, Drained, ListenerId, Opened, Parts, Server};
 pub use snapshot::Snapshot;
+pub use sniff::{FirstBytes, first_bytes};
 pub use socket::{ConnectError, IpRange, Keepalive, LoopGuard, LoopReason, Mark, SocketFactory};
 pub use stats::Stats;
 pub use tls::{

@@ -27,6 +27,34 @@ use crate::{
     socket::{Seen, Stream},
 };
 
+/// What the first bytes of a connection are, as far as they tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FirstBytes {
+    /// More are needed.
+    Undecided,
+    /// A ClientHello, and the server name in it, in lower case.
+    Tls(Option<Box<str>>),
+    /// An HTTP/1 request.
+    Http1,
+    /// The preface of HTTP/2.
+    Http2,
+    /// None of these, whatever follows.
+    Other,
+}
+
+/// What a connection is that begins with these bytes, where TLS and HTTP are looked for. Once it is
+/// decided, more bytes change nothing.
+pub fn first_bytes(bytes: &[u8]) -> FirstBytes {
+    let wanted = Wanted { tls: true, http: true, timeout: Duration::ZERO };
+    match judge(bytes.get(..MOST).unwrap_or(bytes), wanted) {
+        None => FirstBytes::Undecided,
+        Some(Sniffed::Tls(hello)) => FirstBytes::Tls(hello.server_name),
+        Some(Sniffed::Http(HttpVersion::Http1)) => FirstBytes::Http1,
+        Some(Sniffed::Http(HttpVersion::Http2)) => FirstBytes::Http2,
+        Some(Sniffed::Raw | Sniffed::Nothing) => FirstBytes::Other,
+    }
+}
+
 /// What there is to be found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {

@@ -25,7 +25,7 @@ const EDGES: [(&str, &[&str]); 12] = [
         &["egressd-datapath", "egressd-dns", "egressd-model", "egressd-proxy", "egressd-tables"],
     ),
     ("egressd-tests", &["egressd"]),
-    ("egressd-fuzz", &["egressd-dns", "egressd-model", "egressd-tables"]),
+    ("egressd-fuzz", &["egressd-dns", "egressd-model", "egressd-proxy", "egressd-tables"]),
     ("egressd-bench-tables", &["egressd-model", "egressd-tables"]),
     ("xtask", &["egressd-tests"]),
 ];
