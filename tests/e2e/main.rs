@@ -10,6 +10,7 @@ mod families;
 mod hosts;
 mod http;
 mod lifecycle;
+mod metrics;
 mod names;
 mod policy;
 mod pressure;

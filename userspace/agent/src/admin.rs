@@ -4,16 +4,22 @@
 //! are enough when nothing else works.
 
 use std::{
-    fs, io,
+    fs,
+    future::poll_fn,
+    io,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{UnixListener, UnixStream},
+    io::{
+        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+        BufReader,
+    },
+    net::{TcpListener, UnixListener, UnixStream},
     sync::Semaphore,
 };
 
@@ -63,25 +69,46 @@ impl AdminSocket {
     where
         F: Fn(&str) -> String + Send + Sync + 'static,
     {
-        let answer = Arc::new(answer);
-        let places = Arc::new(Semaphore::new(CLIENTS));
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let answer = Arc::clone(&answer);
-                    tokio::spawn(async move {
-                        let work = converse(stream, answer.as_ref());
-                        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, work).await {
-                            tracing::debug!(%error, "administration");
-                        }
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "administration socket");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+        let accept =
+            |cx: &mut Context<'_>| self.listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+        serve(accept, answer).await;
+    }
+}
+
+/// Answers commands that come by TCP, for those who cannot open a Unix socket. Whoever may connect may
+/// ask.
+pub(crate) async fn serve_tcp<F>(listener: TcpListener, answer: F)
+where
+    F: Fn(&str) -> String + Send + Sync + 'static,
+{
+    let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+    serve(accept, answer).await;
+}
+
+async fn serve<S, A, F>(mut accept: A, answer: F)
+where
+    A: FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
+    S: AsyncRead + AsyncWrite + Send + 'static,
+    F: Fn(&str) -> String + Send + Sync + 'static,
+{
+    let answer = Arc::new(answer);
+    let places = Arc::new(Semaphore::new(CLIENTS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match poll_fn(&mut accept).await {
+            Ok(stream) => {
+                let answer = Arc::clone(&answer);
+                tokio::spawn(async move {
+                    let work = converse(stream, answer.as_ref());
+                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, work).await {
+                        tracing::debug!(%error, "administration");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "administration socket");
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -95,12 +122,41 @@ impl Drop for AdminSocket {
     }
 }
 
-async fn converse<F: Fn(&str) -> String>(stream: UnixStream, answer: &F) -> io::Result<()> {
-    let (reader, mut writer) = stream.into_split();
+/// An answer as HTTP has it; the end of the connection is its end.
+fn http(said: &str) -> String {
+    let kind = if said.starts_with('{') { "application/json" } else { "text/plain; version=0.0.4" };
+    let length = said.len();
+    format!(
+        "HTTP/1.0 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{said}"
+    )
+}
+
+async fn converse<S, F>(stream: S, answer: &F) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite,
+    F: Fn(&str) -> String,
+{
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut reader = BufReader::new(reader.take(COMMAND_BYTES));
     let mut line = String::new();
-    BufReader::new(reader.take(COMMAND_BYTES)).read_line(&mut line).await?;
-    let mut said = answer(line.trim());
-    said.push('\n');
+    reader.read_line(&mut line).await?;
+    let asked = line.trim();
+    // `curl --unix-socket PATH http://egressd/metrics`, and whatever else reads metrics by HTTP.
+    let mut said = match asked.strip_prefix("GET /").and_then(|rest| rest.split_once(' ')) {
+        Some((command, _version)) => {
+            // What is left unread when a connection is closed makes it a reset.
+            let mut header = String::new();
+            while reader.read_line(&mut header).await? > 0 && !header.trim().is_empty() {
+                header.clear();
+            }
+            http(&answer(command))
+        }
+        None => answer(asked),
+    };
+    if !said.ends_with('\n') {
+        said.push('\n');
+    }
     writer.write_all(said.as_bytes()).await?;
     writer.shutdown().await
 }

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Config(crate::show::Args),
     /// Show what a running daemon does.
     Status(Status),
+    /// Print a running daemon's metrics, in Prometheus' text format.
+    Metrics(Metrics),
 }
 
 /// `egressd run`.
@@ -63,6 +65,14 @@ pub(crate) struct ConfigArgs {
 pub(crate) struct Status {
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+    /// The daemon's administration socket.
+    #[arg(long, value_name = "PATH", default_value = "/run/egressd/admin.sock")]
+    pub(crate) admin: PathBuf,
+}
+
+/// `egressd metrics`.
+#[derive(Debug, Args)]
+pub(crate) struct Metrics {
     /// The daemon's administration socket.
     #[arg(long, value_name = "PATH", default_value = "/run/egressd/admin.sock")]
     pub(crate) admin: PathBuf,

@@ -13,6 +13,7 @@ mod identity;
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) state_directory: PathBuf,
     /// The administration socket.
     pub(crate) admin_socket: PathBuf,
+    /// Where metrics are read by TCP; nowhere by default.
+    pub(crate) metrics_address: Option<SocketAddr>,
     /// What is captured, and how.
     pub(crate) capture: CaptureConfig,
     /// The hardened answers of semantics.md §9.
@@ -197,6 +200,7 @@ impl Config {
             },
             state_directory: file.state_directory,
             admin_socket: file.admin_socket,
+            metrics_address: file.metrics_address,
             capture,
             strict: file.strict,
             answers: file.answers,
@@ -237,6 +241,7 @@ mod tests {
              resources: [more, /abs]\n\
              stateDirectory: /tmp/s\n\
              adminSocket: /tmp/a\n\
+             metricsAddress: 127.0.0.1:15090\n\
              capture: {cgroups: [/sys/fs/cgroup/x], onProxyDown: reject, excludeCidrs: [10.0.0.0/8], excludePorts: [22], port: 16001, namespaces: all}\n\
              path: auto\n\
              strict: true\n\

@@ -8,6 +8,7 @@ mod exit;
 mod explain;
 mod logging;
 mod manual;
+mod metrics;
 mod offline;
 mod resources;
 mod run;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Config(args) => show::show(&args),
         Command::Status(args) => status::status(&args),
+        Command::Metrics(args) => status::metrics(&args),
     }
     .into()
 }

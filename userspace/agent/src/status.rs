@@ -1,22 +1,15 @@
-//! `egressd status`: what a running daemon does.
+//! `egressd status` and `egressd metrics`: what a running daemon does.
+
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::{admin, cli, cli::Output, exit::Exit};
 
 /// Asks the daemon and prints its answer.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what the command is for")]
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
 pub(crate) fn status(args: &cli::Status) -> Exit {
-    let answer = match admin::ask(&args.admin, "status") {
-        Ok(answer) => answer,
-        Err(error) => {
-            let socket = args.admin.display();
-            eprintln!(
-                "egressd: no daemon answers at {socket}: {error}; is it running? see --admin"
-            );
-            return Exit::Impossible;
-        }
-    };
+    let Some(answer) = ask(&args.admin, "status") else { return Exit::Impossible };
     match (args.output, serde_json::from_str::<Value>(&answer)) {
         (Output::Text, Ok(Value::Object(fields))) => {
             for (key, value) in fields {
@@ -26,6 +19,25 @@ pub(crate) fn status(args: &cli::Status) -> Exit {
         (Output::Json | Output::Text, _) => print!("{answer}"),
     }
     Exit::Fine
+}
+
+/// Asks the daemon for its metrics and prints them.
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+pub(crate) fn metrics(args: &cli::Metrics) -> Exit {
+    let Some(answer) = ask(&args.admin, "metrics") else { return Exit::Impossible };
+    print!("{answer}");
+    Exit::Fine
+}
+
+/// The daemon's answer; without one, says so.
+#[expect(clippy::print_stderr, reason = "this is how a command complains")]
+fn ask(socket: &Path, command: &str) -> Option<String> {
+    let answer = admin::ask(socket, command);
+    let complain = |error: &std::io::Error| {
+        let socket = socket.display();
+        eprintln!("egressd: no daemon answers at {socket}: {error}; is it running? see --admin");
+    };
+    answer.inspect_err(complain).ok()
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]

@@ -9,7 +9,7 @@ use std::{
 
 use egressd_dns::{VipState, VipStateError};
 use egressd_model::{Diagnostic, Model, ParsedFile, Severity};
-use egressd_tables::{Compiler, DEFAULT_V4, DEFAULT_V6, Tables, VipAllocation, requests};
+use egressd_tables::{Compiler, DEFAULT_V4, DEFAULT_V6, Node, Tables, VipAllocation, requests};
 
 use crate::{
     resources::{self, ReadError},
@@ -138,6 +138,11 @@ impl Store {
             tracing::error!(%error, "virtual addresses hold until the daemon ends");
         }
         allocated.allocation
+    }
+
+    /// Who we are.
+    pub(crate) fn node(&self) -> &Node {
+        &self.settings.node
     }
 
     /// Whether queries for names are captured and answered.

@@ -1,6 +1,6 @@
 //! The generation in force.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use egressd_tables::Tables;
@@ -37,6 +37,11 @@ impl Snapshot {
         self.current.store(Arc::new(Box::new(next)));
         self.clusters.prune(|name| tables.cluster(name).is_some());
         self.checked.send_replace(checked(&tables));
+    }
+
+    /// Connections of flows of bytes that are under way, by cluster.
+    pub fn active(&self) -> HashMap<Arc<str>, u32> {
+        self.clusters.active()
     }
 
     /// A snapshot that decides as a test says.

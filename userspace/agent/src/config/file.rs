@@ -1,6 +1,6 @@
 //! `egressd.yaml` as it is written, key by key.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) resources: Option<Vec<PathBuf>>,
     pub(super) state_directory: PathBuf,
     pub(super) admin_socket: PathBuf,
+    pub(super) metrics_address: Option<SocketAddr>,
     pub(super) capture: CaptureFile,
     pub(super) path: PathMode,
     pub(super) strict: bool,
@@ -47,6 +48,7 @@ impl Default for File {
             node: NodeConfig::default(),
             resources: None,
             state_directory: PathBuf::from("/var/lib/egressd"),
+            metrics_address: None,
             admin_socket: PathBuf::from("/run/egressd/admin.sock"),
             capture: CaptureFile::default(),
             path: PathMode::default(),

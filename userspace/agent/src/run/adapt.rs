@@ -13,7 +13,7 @@ use egressd_datapath::{Host, HostTable, KernelTable, Socket};
 use egressd_proxy::{AccessLog, FlowRecord, IpRange, Original, OriginalDst, Originals, Records};
 use egressd_tables::{BLACK_HOLE, Tables};
 
-use crate::config::CaptureConfig;
+use crate::{config::CaptureConfig, metrics::Metrics};
 
 /// Reads the kernel's hand-offs for the proxy.
 pub(super) struct Handoffs(pub(super) egressd_datapath::Originals);
@@ -85,12 +85,14 @@ pub(super) fn vip_ranges() -> Vec<IpRange> {
 pub(super) struct Switch {
     log: Option<AccessLog>,
     on: AtomicBool,
+    /// Counts them all, logged or not.
+    pub(super) metrics: Metrics,
 }
 
 impl Switch {
     /// A switch that is on; without a log there is nothing to switch.
-    pub(super) fn new(log: Option<AccessLog>) -> Self {
-        Self { log, on: AtomicBool::new(true) }
+    pub(super) fn new(log: Option<AccessLog>, metrics: Metrics) -> Self {
+        Self { log, on: AtomicBool::new(true), metrics }
     }
 
     /// Switches.
@@ -113,6 +115,7 @@ impl Switch {
 
 impl Records for Switch {
     fn record(&self, record: &FlowRecord) {
+        self.metrics.record(record);
         if let Some(log) = &self.log
             && self.on.load(Ordering::Relaxed)
         {

@@ -30,8 +30,9 @@ use super::{
     state::State,
 };
 use crate::{
-    admin::AdminSocket,
+    admin::{self, AdminSocket},
     config::{AccessLogSettings, Config, DnsCapture, LogEncoding, Namespaces::Own},
+    metrics::Metrics,
     store::{Generation, Store},
     watch::{Changed, Watch},
 };
@@ -60,8 +61,15 @@ pub(super) async fn run(
     let admin = AdminSocket::bind(&config.admin_socket)
         .await
         .map_err(Failure::machine(format!("listening at {socket} (see adminSocket)")))?;
+    let metrics =
+        match config.metrics_address {
+            Some(address) => Some(tokio::net::TcpListener::bind(address).await.map_err(
+                Failure::machine(format!("listening at {address} (see metricsAddress)")),
+            )?),
+            None => None,
+        };
     let log = open_log(access_log)?;
-    let records = Arc::new(Switch::new(log));
+    let records = Arc::new(Switch::new(log, Metrics::new(store.node())));
     let snapshot = Arc::new(Snapshot::new(Arc::clone(&generation.tables)));
     let guard = LoopGuard::new(adapt::vip_ranges());
     let factory = Arc::new(SocketFactory::new(Some(Mark(MARK)), guard));
@@ -101,12 +109,23 @@ pub(super) async fn run(
     let answering = Arc::clone(&state);
     let serving = async move { admin.serve(move |command| answer(&answering, command)).await };
     let serving = tokio::spawn(serving);
+    let answering = Arc::clone(&state);
+    let metrics = metrics.map(|listener| {
+        tokio::spawn(admin::serve_tcp(listener, move |command| match command {
+            "metrics" => answering.metrics(),
+            _ => serde_json::json!({"error": "there is /metrics"}).to_string(),
+        }))
+    });
     let mut work = Work { state: Arc::clone(&state), store, files, changes, told, signals };
     work.until_told_to_stop().await;
     tracing::info!(flows = state.server.stats().active, "draining");
     state.datapath().stop_capture();
     work.drain(config.drain_timeout).await;
     serving.abort();
+    if let Some(metrics) = metrics {
+        metrics.abort();
+        drop(metrics.await);
+    }
     // Its listener and its path go before we say that we have stopped.
     drop(serving.await);
     drop((watch, work, state));
@@ -343,6 +362,7 @@ fn open_log(config: &AccessLogSettings) -> Result<Option<AccessLog>, Failure> {
 fn answer(state: &State, command: &str) -> String {
     match command {
         "status" => state.status().to_string(),
+        "metrics" => state.metrics(),
         "vips" => known_hosts::json(state)
             .unwrap_or_else(|error| serde_json::json!({"error": error.to_string()}))
             .to_string(),

@@ -14,6 +14,11 @@ impl InForce {
         self.lock().replace((number, Arc::clone(tables))).map(|(_, before)| before)
     }
 
+    /// The tables in force.
+    pub(super) fn tables(&self) -> Option<Arc<Tables>> {
+        self.lock().as_ref().map(|(_, tables)| Arc::clone(tables))
+    }
+
     /// The host of a service of a generation; `None` once another generation is in force, whose
     /// services are numbered anew.
     pub(super) fn host(&self, generation: u32, service: Option<u32>) -> Option<Arc<str>> {

@@ -92,10 +92,17 @@ impl State {
         drop(datapath);
         self.doors().follow(&self.server, &generation.tables);
         self.dns.publish(&generation.tables);
+        self.records.metrics.follow(&generation.tables);
         self.records.set(generation.access_log.unwrap_or(true));
         self.number.store(number, Ordering::Relaxed);
         let diff = before.map(|before| Diff::between(&before, &generation.tables));
         Ok((number, diff.unwrap_or_default()))
+    }
+
+    /// What `egressd metrics` prints.
+    pub(super) fn metrics(&self) -> String {
+        let (tables, active) = (self.in_force.tables(), self.snapshot.active());
+        self.records.metrics.expose(tables.as_deref(), &active, &self.status())
     }
 
     /// What `egressd status` shows.

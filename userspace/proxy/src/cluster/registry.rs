@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
 };
 
 use egressd_tables as tables;
@@ -44,6 +44,15 @@ impl Registry {
         let entry = Entry { origin: Arc::clone(origin), cluster: Arc::clone(&cluster) };
         clusters.insert(Arc::clone(&origin.name), entry);
         cluster
+    }
+
+    /// Connections under way, of clusters that have any.
+    pub(crate) fn active(&self) -> HashMap<Arc<str>, u32> {
+        let clusters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let active = clusters.iter().map(|(name, entry)| {
+            (Arc::clone(name), entry.cluster.shared.connections.load(Ordering::Relaxed))
+        });
+        active.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Forgets clusters that `keep` does not know and that have no connections.
