@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: the end-to-end test `soak` in full, with the daemon as it is shipped, and its
-//! result in `tests/bench/soak.md`.
+//! `cargo xtask soak`: the end-to-end test `soak` in full, with the daemon as `cargo build` makes it,
+//! and its result in `tests/bench/soak.md`.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !setup::is_root()? {
         bail!("the soak makes network namespaces and cgroups and loads eBPF programs: needs root");
     }
-    let daemon = cmd::daemon(&["--release"])?;
+    let daemon = cmd::daemon(&[])?;
     let Args { connections, seconds, record } = args;
     let report = tempfile::NamedTempFile::new().context("a temporary file")?;
     let mut cargo = cmd::cargo();

@@ -291,3 +291,19 @@ fn openssl_is_routed_by_name_and_without_one_is_not() {
     assert_eq!(records[1].upstream_cluster, "PassthroughCluster");
     assert_eq!(records[1].server_name, "-");
 }
+
+/// Without resolution an application goes where it likes under any name; `strict` asks DNS.
+#[test]
+fn strict_compares_the_address_with_the_name_asked_for() {
+    let world = World::new().server("dialled", 1, 443);
+    let service = entry("all", "\"*.a.example\"", 443, "TLS", &["resolution: NONE"]);
+    let own =
+        entry("own", "own.example", 443, "TLS", &["addresses: [10.77.0.3]", "resolution: NONE"]);
+    let daemon = world.daemon(&format!("strict: true\n{NO_VIPS}"), &[service, own]);
+    // Nobody knows an address of this name, so that 10.77.0.3 is none of its.
+    assert_eq!(world.get("x.a.example", "10.77.0.2", 443), "curl 35");
+    assert_eq!(world.get("own.example", WORLD_V4[1], 443), "dialled own.example");
+    let records = daemon.wait_records(2);
+    assert_eq!(records[0].termination, "foreign_destination", "{}", records[0].line);
+    assert_eq!((records[0].flags.as_str(), records[1].flags.as_str()), ("UH", "-"));
+}

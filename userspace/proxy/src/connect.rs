@@ -11,6 +11,8 @@ use std::{
     task::Poll,
 };
 
+use egressd_tables::IpFamilies;
+
 use self::dial::Dial;
 use crate::{
     addrs::{ClientAddr, UpstreamAddr},
@@ -18,7 +20,7 @@ use crate::{
     plan::{Forward, Target},
     record::{FlowRecord, Outcome},
     relay::Side,
-    resolve::Resolver,
+    resolve::{Addresses, Resolver},
     socket::{SocketFactory, Stream},
     tls::{Originator, TlsStream},
 };
@@ -127,16 +129,18 @@ async fn attempt(
             let upstream = dial.to(addr, &Mesh::default()).await;
             (upstream.map_err(Outcome::ConnectFailed)?, None)
         }
+        Target::Of { addr, name } => {
+            let addresses = addresses(tools.resolver, name, IpFamilies::Dual).await;
+            if !addresses.is_ok_and(|addresses| addresses.contains(&addr.ip().to_canonical())) {
+                return Err(Outcome::Refused("foreign_destination"));
+            }
+            let addr = UpstreamAddr::Ip(*addr);
+            record.upstream = Some(addr.clone());
+            let upstream = dial.to(&addr, &Mesh::default()).await;
+            (upstream.map_err(Outcome::ConnectFailed)?, None)
+        }
         Target::Name { name, port, families } => {
-            let known = tools.resolver.cached(name, *families);
-            let addresses = match known {
-                Some(addresses) => Ok(addresses),
-                None => tools.resolver.resolve(name, *families).await,
-            };
-            let addresses = addresses.map_err(|error| {
-                tracing::debug!(%error, "the name asked for does not resolve");
-                Outcome::DnsFailure
-            })?;
+            let addresses = addresses(tools.resolver, name, *families).await?;
             let mut upstream = Err(Outcome::DnsFailure);
             for ip in addresses.iter().take(tools.max_attempts as usize) {
                 let addr = UpstreamAddr::Ip((*ip, *port).into());
@@ -151,6 +155,22 @@ async fn attempt(
         }
     };
     Ok(Connected { upstream, leases: Leases { _cluster: lease, _host: host } })
+}
+
+/// The addresses of a name that the application asks for.
+async fn addresses(
+    resolver: &dyn Resolver,
+    name: &str,
+    families: IpFamilies,
+) -> Result<Addresses, Outcome> {
+    let addresses = match resolver.cached(name, families) {
+        Some(addresses) => Ok(addresses),
+        None => resolver.resolve(name, families).await,
+    };
+    addresses.map_err(|error| {
+        tracing::debug!(%error, "the name asked for does not resolve");
+        Outcome::DnsFailure
+    })
 }
 
 impl Upstream {

@@ -3,7 +3,11 @@
 
 mod doors;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use egressd_tables as tables;
 use egressd_tables::{
@@ -96,6 +100,13 @@ pub(crate) enum Target {
     Endpoints,
     /// This one.
     Address(UpstreamAddr),
+    /// The address that was dialled, if it is one of this name's (`strict`).
+    Of {
+        /// The address that was dialled, with the port to go to.
+        addr: SocketAddr,
+        /// The name.
+        name: Arc<str>,
+    },
     /// An address of this name.
     Name {
         /// The name.
@@ -176,7 +187,7 @@ impl Generation {
             Sniffed::Tls(hello) => hello.server_name.as_deref(),
             Sniffed::Nothing | Sniffed::Raw | Sniffed::Http(_) => None,
         };
-        let mut plan = self.towards(destination, decision, chosen, |port| Some((name?, port)));
+        let mut plan = self.towards(destination, decision, chosen, name);
         if let Ok(forward) = &mut plan.verdict {
             forward.idle_timeout = route.idle_timeout;
             forward.max_duration = sooner(forward.max_duration, route.max_duration);
@@ -184,14 +195,14 @@ impl Generation {
         plan
     }
 
-    /// The way to a cluster. `named` is what the application asks for, given the cluster's port for
-    /// names without one; it matters to clusters that resolve that.
-    fn towards<'a>(
+    /// The way to a cluster. `asked` is the name that the application asks for, if it does; it matters
+    /// to clusters that resolve it, or compare it with what was dialled.
+    fn towards(
         &self,
         destination: OriginalDst,
         decision: &Decision,
         chosen: &ClusterRef,
-        named: impl FnOnce(u16) -> Option<(&'a str, u16)>,
+        asked: Option<&str>,
     ) -> Plan {
         let cluster = match chosen {
             ClusterRef::Known(cluster) => cluster,
@@ -211,10 +222,11 @@ impl Generation {
                 if let tables::Original::Resolve(name) = &decision.original {
                     host = Some(Arc::clone(name));
                 }
-                original(destination, &decision.original, port)
+                let target = original(destination, &decision.original, port);
+                target.map(|target| verified(target, cluster, asked))
             }
             Discovery::DynamicForwardProxy { port, families } => {
-                named(port).map_or(Err(Outcome::NoRoute), |(name, port)| {
+                asked.map_or(Err(Outcome::NoRoute), |name| {
                     Ok(match name.parse::<IpAddr>() {
                         Ok(ip) => Target::Address(UpstreamAddr::Ip((ip, port).into())),
                         Err(_not_an_address) => Target::Name { name: name.into(), port, families },
@@ -239,6 +251,24 @@ impl Plan {
 
     fn nowhere(outcome: Outcome) -> Self {
         Self { cluster: None, host: None, verdict: Err(outcome) }
+    }
+}
+
+/// `strict`: an address outside the service's own must be one of those of the name asked for, or of
+/// the service where nothing was.
+fn verified(target: Target, cluster: &tables::Cluster, asked: Option<&str>) -> Target {
+    let (Target::Address(UpstreamAddr::Ip(addr)), Some(blocks)) =
+        (&target, &cluster.verify_destination)
+    else {
+        return target;
+    };
+    if blocks.iter().any(|block| block.contains(addr.ip())) {
+        return target;
+    }
+    let own = cluster.service().map(|service| &*service.host);
+    match asked.or(own) {
+        Some(name) => Target::Of { addr: *addr, name: name.into() },
+        None => target,
     }
 }
 
