@@ -191,3 +191,54 @@ fn the_proxy_protocol_tells_whose_request_it_is() {
     assert_eq!(answer.told(), (200, format!("80 [{NODE_V4}]").as_str()));
     daemon.stop();
 }
+
+#[test]
+fn a_key_of_the_request_keeps_its_endpoint() {
+    let world = World::new(&[]);
+    let _servers = WORLD_V4.map(|address| world.named(address, address, 8081));
+    let endpoints =
+        WORLD_V4.map(|address| format!("{{address: {address}, ports: {{http: 8081}}}}"));
+    let hashed = format!(
+        "  hosts: [hashed.example]\n  resolution: STATIC\n  endpoints: [{}]\n",
+        endpoints.join(", ")
+    );
+    let rule = |key: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\n\
+             kind: DestinationRule\n\
+             metadata: {{name: hashed}}\n\
+             spec: {{host: hashed.example, trafficPolicy: {{loadBalancer: {{consistentHash: {key}}}}}}}\n"
+        )
+    };
+    let daemon = world
+        .daemon()
+        .resource(entry("hashed", &hashed))
+        .resource(rule("{httpHeaderName: x-user}"))
+        .start();
+    let url = "http://hashed.example/";
+    let server = |arguments: &[&str]| {
+        let told = world.get(url, arguments).body;
+        told.split(' ').next().unwrap().to_owned()
+    };
+    let users: Vec<_> = (0..12).map(|user| format!("x-user: {user}")).collect();
+    let all = || users.iter().map(|user| server(&["--header", user])).collect::<Vec<_>>();
+    let first = all();
+    assert!(first.iter().any(|one| *one != first[0]), "{first:?}");
+    assert_eq!(all(), first);
+    // A cookie is given to who has none, and is good for the same endpoint.
+    daemon.put(1, &rule("{httpCookie: {name: session, ttl: 60s, path: /}}"));
+    super::world::wait_generation(&daemon, 2);
+    let jar = daemon.folder().join("cookies");
+    let jar = ["--cookie-jar", jar.to_str().unwrap(), "--cookie", jar.to_str().unwrap()];
+    let kept = server(&jar);
+    assert!((0..8).all(|_| server(&jar) == kept));
+    let issued = world.get(url, &["--include"]).body;
+    let cookie = issued.lines().find(|line| line.starts_with("set-cookie: session=")).unwrap();
+    assert!(cookie.contains("; Max-Age=60; Path=/; HttpOnly"), "{cookie}");
+    daemon.put(1, &rule("{httpQueryParameterName: user}"));
+    super::world::wait_generation(&daemon, 3);
+    let of = |user: u32| world.get(&format!("{url}?user={user}"), &[]).body;
+    let before: Vec<_> = (0..8).map(of).collect();
+    assert_eq!((0..8).map(of).collect::<Vec<_>>(), before);
+    daemon.stop();
+}

@@ -70,11 +70,20 @@ fn three_names_behind_a_host_each_with_its_port() {
         world.named("uk", WORLD_V4[1], 9080),
         world.named("in", WORLD_V4[2], 7080),
     ];
-    let daemon = world.daemon().resource(seed!("011-external-svc-dns")).start();
+    let daemon = world
+        .daemon()
+        .config("meshConfig: {proxyHttpPort: 15080}")
+        .resource(seed!("011-external-svc-dns"))
+        .start();
     let answer = world.get("http://foo.bar.com/x", &[]);
     assert!(answer.body.ends_with(" foo.bar.com /x"), "{answer:?}");
     let shares = shares(&world, "http://foo.bar.com/", 40);
     assert_eq!(shares.len(), 3, "{shares:?}");
+    // A program that is not captured asks the proxy.
+    let words = ["curl", "--silent", "--show-error", "--max-time", "15", "http://foo.bar.com/y"];
+    let spawn = egressd_tests::Spawn::new(words).netns(&world.node.netns);
+    let told = spawn.env("http_proxy", "http://127.0.0.1:15080").run().text();
+    assert!(told.ends_with(" foo.bar.com /y"), "{told}");
     daemon.stop();
 }
 

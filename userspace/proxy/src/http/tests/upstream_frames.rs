@@ -128,6 +128,19 @@ async fn saying_no() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_answers_no_ping_is_gone() {
+    let addr = answering(|_| Vec::new()).await;
+    let mut speaking = cluster("a");
+    speaking.http = UpstreamHttp::Http2;
+    let soon = std::time::Duration::from_millis(100);
+    speaking.pool.http2_keepalive = Some((soon, soon));
+    let bed = bed().host("a", forwarding(to(speaking)), &[addr]).start().await;
+    assert_eq!(bed.get("a", "/").await.status, 503);
+    let details = "upstream_reset_before_response_started{connection_termination}";
+    assert_eq!(bed.said().await, format!("503 UC {details}"));
+}
+
+#[tokio::test]
 async fn lengths_that_lie_break_the_answer_off() {
     for (length, body) in [("9", &b"abc"[..]), ("2", b"abc")] {
         let length = length.as_bytes()[0];
