@@ -3,9 +3,9 @@
 use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use egressd_abi::{
-    Class, Config, Counter, Deny, EVENT_DENIED, EVENT_NEW_NETNS, Endpoint, Errno, Facts, Leave,
-    Matched, NO_SERVICE, Original, REASON_NO_PATH, REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION,
-    SocketState, Verdict, classify, decide, needs_listener,
+    Class, Config, Counter, Deny, Endpoint, Errno, Facts, Leave, Matched, NO_SERVICE, Original,
+    REASON_NO_PATH, REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION, SocketState, Verdict, classify,
+    decide, needs_listener,
 };
 
 use crate::{
@@ -140,7 +140,7 @@ fn deny(
     report::count(counter);
     debug!(ctx, "connect denied, reason {}, port {}", reason, to.port());
     let original = who(ctx, to, snapshot, snapshot.service_at(to));
-    report::send(EVENT_DENIED, reason, errno.number(), &original);
+    report::denied(reason, errno.number(), &original);
     fail(errno)
 }
 
@@ -186,7 +186,7 @@ fn announce_netns(ctx: &SockAddrContext, to: &Endpoint) {
     let netns = report::netns(ctx);
     if report::netns_is_due(netns) {
         let original = identity(ctx, Original::new(*to));
-        report::send(EVENT_NEW_NETNS, 0, 0, &original);
+        report::new_netns(&original);
     }
 }
 

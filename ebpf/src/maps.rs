@@ -27,17 +27,17 @@ pub(crate) static GENERATIONS: Array<Generation, 2> = Array::new();
 /// `{address, port}` rows of generation 0. Each table has a map for either generation: the spare
 /// one is filled while the other is in force.
 #[btf_map]
-pub(crate) static EXACT_0: HashMap<RowKey, Row, 65536, NO_PREALLOC> = HashMap::new();
+pub(crate) static EXACT_0: HashMap<RowKey, Row, 131072, NO_PREALLOC> = HashMap::new();
 /// `{address, port}` rows of generation 1.
 #[btf_map]
-pub(crate) static EXACT_1: HashMap<RowKey, Row, 65536, NO_PREALLOC> = HashMap::new();
+pub(crate) static EXACT_1: HashMap<RowKey, Row, 131072, NO_PREALLOC> = HashMap::new();
 
 /// `{port, network}` rows of generation 0; port 0 is any port.
 #[btf_map]
-pub(crate) static PREFIX_0: LpmTrie<RowKey, Row, 16384> = LpmTrie::new();
+pub(crate) static PREFIX_0: LpmTrie<RowKey, Row, 131072> = LpmTrie::new();
 /// `{port, network}` rows of generation 1.
 #[btf_map]
-pub(crate) static PREFIX_1: LpmTrie<RowKey, Row, 16384> = LpmTrie::new();
+pub(crate) static PREFIX_1: LpmTrie<RowKey, Row, 131072> = LpmTrie::new();
 
 /// Port-only rows of generation 0; the key is the port in network order.
 #[btf_map]
@@ -133,6 +133,23 @@ pub(crate) static REPORTED: LruHashMap<u64, u64, 1024> = LruHashMap::new();
 #[btf_map]
 pub(crate) static COUNTS: PerCpuArray<u64, { COUNTERS as usize }> = PerCpuArray::new();
 
-/// Rare things, for the daemon.
+/// Denied connections, for the daemon.
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
+
+/// Namespaces without a listener. A buffer of their own: a flood of denials, which anybody can make,
+/// cannot keep them from being heard.
+#[btf_map]
+pub(crate) static RARE_EVENTS: RingBuf<Event, 16_384> = RingBuf::new();
+
+/// How many denials this CPU has reported within the second that runs.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Reports {
+    pub(crate) since_ns: u64,
+    pub(crate) sent: u64,
+}
+
+/// One for each CPU.
+#[btf_map]
+pub(crate) static REPORTS: PerCpuArray<Reports, 1> = PerCpuArray::new();

@@ -8,12 +8,15 @@ use aya_ebpf::{
     },
     programs::SockAddrContext,
 };
-use egressd_abi::{Counter, Event, Original};
+use egressd_abi::{Counter, EVENT_DENIED, EVENT_NEW_NETNS, Event, Original};
 
-use crate::maps::{COUNTS, EVENTS, REPORTED};
+use crate::maps::{COUNTS, EVENTS, RARE_EVENTS, REPORTED, REPORTS};
 
 /// A network namespace without a listener is reported at most this often.
-const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
+const REPORT_INTERVAL_NS: u64 = SECOND_NS;
+/// Denials that each CPU reports in a second. The daemon writes as many lines in a small part of one.
+const REPORTS_A_SECOND: u64 = 8192;
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// Adds one on this CPU.
 #[inline(always)]
@@ -25,17 +28,53 @@ pub(crate) fn count(counter: Counter) {
     }
 }
 
-/// Sends a report; a full buffer costs the report and is counted.
+/// Reports a connect() that was denied, unless this CPU has reported too many within the second; a
+/// full buffer costs the report. Either is counted.
 #[inline(always)]
-pub(crate) fn send(kind: u32, reason: u32, errno: i32, original: &Original) {
+pub(crate) fn denied(reason: u32, errno: i32, original: &Original) {
+    let now = now();
+    if !is_within_limit(now) {
+        count(Counter::EventsLimited);
+        return;
+    }
     let Some(mut entry) = EVENTS.reserve(0) else {
         count(Counter::EventsLost);
         return;
     };
-    let mut event = Event::new(kind, reason, now(), *original);
+    let mut event = Event::new(EVENT_DENIED, reason, now, *original);
     event.errno = errno.unsigned_abs();
     entry.write(event);
     entry.submit(0);
+}
+
+/// Reports a namespace without a listener.
+#[inline(always)]
+pub(crate) fn new_netns(original: &Original) {
+    let Some(mut entry) = RARE_EVENTS.reserve(0) else {
+        count(Counter::EventsLost);
+        return;
+    };
+    entry.write(Event::new(EVENT_NEW_NETNS, 0, now(), *original));
+    entry.submit(0);
+}
+
+/// Counts a report against this CPU's share.
+#[inline(always)]
+fn is_within_limit(now: u64) -> bool {
+    let Some(slot) = REPORTS.get_ptr_mut(0) else {
+        return true;
+    };
+    // SAFETY: the slot is this CPU's own. A program that interrupts another costs the count one.
+    let reports = unsafe { &mut *slot };
+    if now.wrapping_sub(reports.since_ns) >= SECOND_NS {
+        reports.since_ns = now;
+        reports.sent = 0;
+    }
+    if reports.sent >= REPORTS_A_SECOND {
+        return false;
+    }
+    reports.sent += 1;
+    true
 }
 
 /// Whether a namespace without a listener is due for a report.

@@ -1,7 +1,7 @@
 //! What the programs count, per CPU.
 
 /// Number of counters.
-pub const COUNTERS: u32 = 12;
+pub const COUNTERS: u32 = 13;
 
 /// Index of a counter in the per-CPU array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +31,8 @@ pub enum Counter {
     OutOfMemory = 10,
     /// Dials to the spread range by somebody else.
     DirectDial = 11,
+    /// Records of denials that were not sent, because there were too many on one CPU within a second.
+    EventsLimited = 12,
 }
 
 impl Counter {
@@ -48,6 +50,7 @@ impl Counter {
         Self::BoundDevice,
         Self::OutOfMemory,
         Self::DirectDial,
+        Self::EventsLimited,
     ];
 
     /// The name in metrics and logs.
@@ -65,6 +68,7 @@ impl Counter {
             Self::BoundDevice => "bound_device",
             Self::OutOfMemory => "out_of_memory",
             Self::DirectDial => "direct_dial",
+            Self::EventsLimited => "events_limited",
         }
     }
 }

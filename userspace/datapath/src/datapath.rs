@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use aya::{
@@ -24,6 +25,7 @@ use crate::{
     error::Error,
     events::{Forward, Notice, Sources, Watch},
     hosts::KnownHosts,
+    leaks::Ages,
     links::Links,
     listeners::{Listeners, MARK},
     load,
@@ -72,13 +74,15 @@ pub struct Datapath {
     own: HashMap<MapData, OwnAddressBytes, u32>,
     own_held: BTreeSet<(u64, RowKey)>,
     handoffs: HashMap<MapData, TupleBytes, OriginalBytes>,
+    handoff_ages: Ages<TupleBytes>,
     dns_servers: HashMap<MapData, KeyBytes, u32>,
     dns_servers_held: BTreeSet<RowKey>,
     heartbeat: Option<Heartbeat>,
     counts: PerCpuArray<MapData, u64>,
     config: Array<MapData, ConfigBytes>,
     originals: Originals,
-    events: Option<RingBuf<MapData>>,
+    /// Namespaces, and denials.
+    events: Option<[RingBuf<MapData>; 2]>,
     log: Option<EbpfLogger<Forward>>,
     cgroups: Vec<Captured>,
     bpf: Ebpf,
@@ -119,13 +123,14 @@ impl Datapath {
             own: take(&mut bpf, "OWN")?,
             own_held: BTreeSet::new(),
             handoffs: take(&mut bpf, "HANDOFFS")?,
+            handoff_ages: Ages::default(),
             dns_servers: take(&mut bpf, "DNS_SERVERS")?,
             dns_servers_held: BTreeSet::new(),
             heartbeat: Some(Heartbeat::new(take(&mut bpf, "DNS_HEARTBEAT")?)),
             counts: take(&mut bpf, "COUNTS")?,
             config: take(&mut bpf, "CONFIG")?,
             originals: Originals::new(accepted),
-            events: Some(take(&mut bpf, "EVENTS")?),
+            events: Some([take(&mut bpf, "RARE_EVENTS")?, take(&mut bpf, "EVENTS")?]),
             log: EbpfLogger::init_with_logger(&mut bpf, Forward).ok(),
             cgroups,
             bpf,
@@ -151,7 +156,7 @@ impl Datapath {
 
     /// Tags the DNS server's sockets of a network namespace.
     pub fn tag_dns(&mut self, sockets: &DnsSockets) -> Result<(), Error> {
-        for socket in &sockets.udp {
+        for socket in sockets.udp.iter().flatten() {
             self.listeners.insert(socket, 1, 0).map_err(Error::bpf("tagging a DNS socket"))?;
         }
         for socket in &sockets.tcp {
@@ -288,10 +293,10 @@ impl Datapath {
         &mut self,
         handler: impl FnMut(Notice) + Send + 'static,
     ) -> Result<Option<Watch>, Error> {
-        let Some(events) = self.events.take() else { return Ok(None) };
+        let Some([rare, events]) = self.events.take() else { return Ok(None) };
         let addresses =
             AddressChanges::open().map_err(Error::io("listening for changes of our addresses"))?;
-        let sources = Sources { events, log: self.log.take(), addresses: Some(addresses) };
+        let sources = Sources { rare, events, log: self.log.take(), addresses: Some(addresses) };
         Watch::start(sources, handler)
             .map(Some)
             .map_err(Error::io("starting the thread for kernel events"))
@@ -314,6 +319,15 @@ impl Datapath {
     /// Hand-offs of handshakes under way.
     pub fn handoffs(&self) -> usize {
         self.handoffs.keys().take(HANDOFFS).filter(Result::is_ok).count()
+    }
+
+    /// Takes away hand-offs that nobody will take any more; to be called now and then. Says how many.
+    pub fn sweep_handoffs(&mut self) -> usize {
+        let there = self.handoffs.iter().take(HANDOFFS).filter_map(Result::ok);
+        let there = there.map(|(tuple, original)| (tuple, bytes::original(original).cookie));
+        let old = self.handoff_ages.old(there, Instant::now());
+        // One that is gone by now was taken after all.
+        old.iter().filter(|tuple| self.handoffs.remove(tuple).is_ok()).count()
     }
 
     /// The captured cgroups.

@@ -11,7 +11,7 @@ use std::{
 use aya::maps::{Array, MapData};
 use egressd_abi::{DNS_SLOTS, DNS_SPREAD};
 use nix::time::{ClockId, clock_gettime};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{
     error::Error,
@@ -33,8 +33,9 @@ pub enum DnsServers {
 /// Bound sockets of the DNS server in one network namespace.
 #[derive(Debug)]
 pub struct DnsSockets {
-    /// Datagrams, one socket for each spread address.
-    pub udp: Vec<UdpSocket>,
+    /// Datagrams: for each thread that answers, one socket for each spread address. Those of one
+    /// address share it, and the kernel spreads clients over them (SO_REUSEPORT).
+    pub udp: Vec<Vec<UdpSocket>>,
     /// Connections, one listener for each family.
     pub tcp: Vec<TcpListener>,
 }
@@ -45,29 +46,35 @@ pub struct Heartbeat {
 }
 
 impl DnsSockets {
-    /// Binds in the calling thread's network namespace. Without IPv6 there are no IPv6 sockets,
+    /// Binds in the calling thread's network namespace, for so many threads. Without IPv6 there are no IPv6 sockets,
     /// which is no error.
     ///
     /// # Errors
     /// [`Error::PortTaken`] where somebody has `port` already.
-    pub fn bind(port: u16) -> Result<Self, Error> {
-        let mut udp = Vec::new();
+    pub fn bind(port: u16, threads: usize) -> Result<Self, Error> {
+        let mut first = Vec::new();
         let mut tcp = Vec::new();
         for slot in 0..DNS_SLOTS {
             let at = spread_v4(slot, port);
-            udp.push(datagrams(at).map_err(taken(at))?);
+            first.push(datagrams(at, Sharing::Alone).map_err(taken(at))?);
         }
         tcp.push(listen(spread_v4(0, port)).map_err(taken(spread_v4(0, port)))?);
         for slot in 0..DNS_SLOTS {
             let Some(at) = spread_v6(slot, port) else { break };
-            match datagrams(at) {
-                Ok(socket) => udp.push(socket),
+            match datagrams(at, Sharing::Alone) {
+                Ok(socket) => first.push(socket),
                 Err(error) if is_without_v6(&error) => break,
                 Err(error) => return Err(taken(at)(error)),
             }
             if slot == 0 {
                 tcp.push(listen(at).map_err(taken(at))?);
             }
+        }
+        let mut udp = vec![first];
+        for _ in 1..threads {
+            let again = udp.first().map_or(&[][..], Vec::as_slice).iter().map(share);
+            let more = again.collect::<Result<_, _>>();
+            udp.push(more.map_err(Error::io("sharing an address between DNS threads"))?);
         }
         Ok(Self { udp, tcp })
     }
@@ -100,13 +107,30 @@ fn spread_v6(slot: u32, port: u16) -> Option<SocketAddr> {
     Some(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port))
 }
 
-fn datagrams(at: SocketAddr) -> std::io::Result<UdpSocket> {
+/// Whether an address is shared with sockets that have it already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// Nobody has it: somebody else's socket would get a part of our queries.
+    Alone,
+    /// Another socket of ours has it.
+    Ours,
+}
+
+/// One more socket for an address of ours. From here on others of this user could share it, too;
+/// another daemon finds it taken all the same, as it begins with sockets that share nothing.
+fn share(socket: &UdpSocket) -> std::io::Result<UdpSocket> {
+    SockRef::from(socket).set_reuse_port(true)?;
+    datagrams(socket.local_addr()?, Sharing::Ours)
+}
+
+fn datagrams(at: SocketAddr, sharing: Sharing) -> std::io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     if at.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    socket.set_reuse_port(sharing == Sharing::Ours)?;
     socket.bind(&at.into())?;
     Ok(socket.into())
 }

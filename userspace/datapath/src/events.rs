@@ -67,6 +67,8 @@ const AT_ONCE: usize = 1024;
 
 /// What the thread reads from.
 pub(crate) struct Sources {
+    /// Namespaces, which go before denials.
+    pub(crate) rare: RingBuf<MapData>,
     pub(crate) events: RingBuf<MapData>,
     pub(crate) log: Option<EbpfLogger<Forward>>,
     pub(crate) addresses: Option<AddressChanges>,
@@ -100,7 +102,7 @@ impl Drop for Watch {
 fn run(mut sources: Sources, stop: &OwnedFd, mut handler: impl FnMut(Notice)) {
     while let Some(ready) = wait(&sources, stop) {
         for _ in 0..AT_ONCE {
-            let Some(item) = sources.events.next() else { break };
+            let Some(item) = sources.rare.next().or_else(|| sources.events.next()) else { break };
             if let Some(notice) = Event::read_from_bytes(&item).ok().and_then(|e| notice(&e)) {
                 handler(notice);
             }
@@ -122,7 +124,9 @@ struct Ready {
 /// Waits for something to read; `None` when it is time to end.
 fn wait(sources: &Sources, stop: &OwnedFd) -> Option<Ready> {
     let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
-    let mut fds = vec![readable(stop.as_fd()), readable(sources.events.as_fd())];
+    let buffers = [&sources.rare, &sources.events].map(|buffer| readable(buffer.as_fd()));
+    let mut fds = vec![readable(stop.as_fd())];
+    fds.extend(buffers);
     let addresses = sources.addresses.as_ref().map(|changes| {
         fds.push(readable(changes.as_fd()));
         fds.len() - 1

@@ -15,6 +15,7 @@ mod dns;
 mod error;
 mod events;
 mod hosts;
+mod leaks;
 mod links;
 mod listeners;
 mod load;

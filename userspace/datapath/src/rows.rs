@@ -172,8 +172,8 @@ impl Slot {
 /// The limits of the tables, as the eBPF maps are declared.
 fn check_sizes(wanted: &KernelTable) -> Result<(), Error> {
     let tables = [
-        ("address and port", 65_536, wanted.exact.len()),
-        ("network", 16_384, wanted.prefixes.len()),
+        ("address and port", 131_072, wanted.exact.len()),
+        ("network", 131_072, wanted.prefixes.len()),
         ("excluded network", 4096, wanted.excludes.len()),
     ];
     for (table, limit, wanted) in tables {
@@ -223,11 +223,11 @@ mod tests {
     fn oversize_is_named() {
         let row = Row::new(egressd_abi::RowVerdict::Proxy, 0);
         let mut table = KernelTable::default();
-        for i in 0..=65_536_u32 {
+        for i in 0..=131_072_u32 {
             let ip = Ipv4Addr::from(i);
             table.exact.insert(RowKey::new(ip.into(), 1), row);
         }
         let text = check_sizes(&table).unwrap_err().to_string();
-        assert!(text.contains("at most 65536 rows, and 65537 are wanted"), "{text}");
+        assert!(text.contains("at most 131072 rows, and 131073 are wanted"), "{text}");
     }
 }

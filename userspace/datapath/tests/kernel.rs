@@ -9,14 +9,18 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     process::Command,
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, channel},
+    },
     time::Duration,
 };
 
 use egressd_abi::{Row, RowKey, RowVerdict};
 use egressd_datapath::{
-    Datapath, Denied, DnsServers, DnsSettings, DnsSockets, Host, HostTable, KernelTable, Listeners,
-    Notice, Settings, cgroup2_root,
+    Datapath, Denied, DnsServers, DnsSettings, DnsSockets, Heartbeat, Host, HostTable, KernelTable,
+    Listeners, Notice, Settings, cgroup2_root,
 };
 use nix::sched::{CloneFlags, unshare};
 
@@ -47,7 +51,7 @@ impl Drop for Cgroup {
 
 fn client(to: &str) -> String {
     format!(
-        "python3 -c \"import socket
+        "/usr/bin/python3 -c \"import socket
 s = socket.create_connection({to}, timeout=5)
 print(s.getpeername()[:2], s.recv(100).decode())\" 2>&1 | tail -n 1"
     )
@@ -78,7 +82,7 @@ fn answer_datagrams(sockets: Vec<UdpSocket>) {
     }
 }
 
-const DNS_CLIENT: &str = "python3 - <<'END' 2>&1 | tail -n 6
+const DNS_CLIENT: &str = "/usr/bin/python3 - <<'END' 2>&1 | tail -n 6
 from socket import *
 def new(family):
     s = socket(family, SOCK_DGRAM); s.settimeout(3); return s
@@ -92,6 +96,36 @@ s = new(AF_INET6); s.sendto(b'mapped', ('::ffff:192.0.2.53', 53)); data, peer = 
 s = new(AF_INET)
 try: s.sendto(b'no', ('192.0.2.54', 53))
 except OSError as e: print(('192.0.2.54', 53), e)
+END";
+
+/// Gives signs of life as long as some work takes.
+fn while_beating<T>(heartbeat: &Heartbeat, work: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                heartbeat.beat().unwrap();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let done = work();
+        over.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
+/// Dials what is denied, again and again.
+const FLOOD: &str = "/usr/bin/python3 - <<'END'
+import socket
+for _ in range(20000):
+    socket.socket().connect_ex(('192.0.3.99', 4444))
+END";
+
+/// Dials a captured address in a network namespace of its own.
+const ELSEWHERE: &str = "unshare --net /usr/bin/python3 - <<'END'
+import socket, subprocess
+subprocess.run(['ip', 'link', 'set', 'lo', 'up'])
+socket.socket().connect_ex(('240.0.0.1', 80))
 END";
 
 /// The hosts of a generation: one with a name of each length, an address of its own, and one that
@@ -149,16 +183,27 @@ fn a_connect_is_turned_and_handed_over() {
     datapath.prepare(1, &table).unwrap();
     datapath.flip().unwrap();
     let (sender, notices) = channel();
-    let _watch = datapath.watch(move |notice| sender.send(notice).unwrap()).unwrap();
-    let dns = DnsSockets::bind(15053).unwrap();
-    assert_eq!((dns.udp.len(), dns.tcp.len()), (32, 2));
+    // Whoever holds it keeps the daemon from hearing anything.
+    let ears = Arc::new(Mutex::new(()));
+    let gate = Arc::clone(&ears);
+    let watch = datapath.watch(move |notice| {
+        drop(gate.lock().unwrap());
+        sender.send(notice).unwrap();
+    });
+    let _watch = watch.unwrap();
+    let dns = DnsSockets::bind(15053, 2).unwrap();
+    assert_eq!(
+        (dns.udp.iter().map(Vec::len).collect::<Vec<_>>(), dns.tcp.len()),
+        (vec![32, 32], 2)
+    );
+    assert!(DnsSockets::bind(15053, 2).is_err(), "another daemon shares nothing");
     datapath.tag_dns(&dns).unwrap();
     datapath
         .set_dns_servers(&["192.0.2.53", "2001:db8::53"].map(|ip| ip.parse().unwrap()))
         .unwrap();
     let heartbeat = datapath.heartbeat().unwrap();
     heartbeat.beat().unwrap();
-    answer_datagrams(dns.udp);
+    answer_datagrams(dns.udp.into_iter().flatten().collect());
     datapath.attach().unwrap();
 
     for (to, said) in [
@@ -199,9 +244,21 @@ fn a_connect_is_turned_and_handed_over() {
     cgroup.run(&client("('192.0.3.78', 4444)"));
     assert_eq!(denied(&notices), ("192.0.3.78:4444".to_owned(), None, 2));
 
+    // A flood of denials fills its buffer and its share; a namespace is heard of all the same.
+    let deaf = ears.lock().unwrap();
+    cgroup.run(FLOOD);
+    cgroup.run(ELSEWHERE);
+    drop(deaf);
+    let counters: BTreeMap<_, _> = datapath.counters().unwrap().into_iter().collect();
+    assert!(counters["events_lost"] + counters["events_limited"] > 0, "{counters:?}");
+    assert!(counters["denied"] >= 20_000, "{counters:?}");
+    let heard = std::iter::from_fn(|| notices.recv_timeout(Duration::from_secs(10)).ok());
+    let mut heard = heard.map(|notice| matches!(notice, Notice::NewNetns { .. }));
+    assert!(heard.any(|is_netns| is_netns));
+    while notices.recv_timeout(Duration::from_millis(300)).is_ok() {}
+
     // Connected and unconnected sockets, one that asks two servers, and an IPv4-mapped server.
-    heartbeat.beat().unwrap();
-    let said = cgroup.run(DNS_CLIENT);
+    let said = while_beating(&heartbeat, || cgroup.run(DNS_CLIENT));
     let expected = "\
         ('192.0.2.53', 53) b'hello'\n\
         ('192.0.2.53', 53) b'one'\n\

@@ -21,7 +21,7 @@ use super::{
     Failure,
     adapt::{self, Handoffs, Switch},
     diff::Diff,
-    dns::{Dns, Plan},
+    dns::{self, Dns, Plan},
     doors::TRY_AGAIN,
     in_force::InForce,
     known_hosts,
@@ -75,7 +75,7 @@ pub(super) async fn run(
     let factory = Arc::new(SocketFactory::new(Some(Mark(MARK)), guard));
     let dns = Dns::start(&plan, &factory, datapath.heartbeat())?;
     if dns.is_serving() {
-        let sockets = DnsSockets::bind(config.capture.dns_port())?;
+        let sockets = DnsSockets::bind(config.capture.dns_port(), dns::threads())?;
         datapath.tag_dns(&sockets)?;
         datapath.set_dns_servers(plan.listed())?;
         dns.listen(sockets).map_err(Failure::machine("serving the DNS sockets"))?;
@@ -218,7 +218,10 @@ impl Work {
                 Happening::Doors => self.state.try_doors_again(),
                 Happening::Sweep => {
                     let (namespaces, state) = (Arc::clone(&namespaces), Arc::clone(&self.state));
-                    tokio::task::spawn_blocking(move || namespaces.sweep(&state));
+                    tokio::task::spawn_blocking(move || {
+                        namespaces.sweep(&state);
+                        sweep_handoffs(&state);
+                    });
                 }
             }
         }
@@ -303,6 +306,14 @@ impl Work {
 
 /// How often resolv.conf is looked at: a change counts the second time it is seen.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Takes away what failed handshakes have left in the kernel.
+fn sweep_handoffs(state: &State) {
+    let swept = state.datapath().sweep_handoffs();
+    if swept > 0 {
+        tracing::debug!(swept, "hand-offs that nobody took");
+    }
+}
 
 /// Watches resources; without that, SIGHUP still works.
 pub(super) fn watch(paths: &[std::path::PathBuf]) -> Option<Watch> {

@@ -126,7 +126,7 @@ impl Dns {
         let server = match (&plan.capture, heartbeat) {
             (Some(_), Some(heartbeat)) => {
                 let wiring = Wiring {
-                    threads: 1,
+                    threads: threads(),
                     sockets,
                     asked: Arc::new(NotKnown),
                     heartbeat: Arc::new(move || beat(&heartbeat)),
@@ -165,7 +165,7 @@ impl Dns {
     /// Serves the sockets of one network namespace; nothing where DNS is left alone.
     pub(super) fn listen(&self, sockets: DnsSockets) -> io::Result<Option<ListenersId>> {
         let DnsSockets { udp, tcp } = sockets;
-        let listeners = Listeners { udp: vec![udp], tcp };
+        let listeners = Listeners { udp, tcp };
         self.server.as_ref().map(|server| server.listen(listeners)).transpose()
     }
 
@@ -224,6 +224,12 @@ impl Dns {
             "stale_answers": metrics.stale_answers.get(),
         })
     }
+}
+
+/// Threads that answer datagrams: a second one, where there is a processor for it, so that no query
+/// waits behind all the others.
+pub(super) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().min(2))
 }
 
 fn beat(heartbeat: &Heartbeat) {

@@ -16,11 +16,11 @@ use egressd_datapath::{DnsSockets, Listeners, NetnsCookie, Socket, in_netns_of};
 use egressd_dns::ListenersId;
 use egressd_proxy::ListenerId;
 
-use super::state::State;
+use super::{dns, state::State};
 
 /// How often namespaces without processes are looked for.
 pub(super) const SWEEP: Duration = Duration::from_secs(30);
-/// Namespaces listened in at once: each costs 66 descriptors.
+/// Namespaces listened in at once: each costs 98 descriptors.
 const MOST: usize = 256;
 
 /// The namespaces we listen in, beside our own.
@@ -96,7 +96,7 @@ fn open(state: &Arc<State>, socket: Socket) -> Result<Option<Known>, Box<dyn std
         datapath.tag(&listeners)?;
         let mut dns = None;
         if visitor.dns.is_serving() {
-            let sockets = DnsSockets::bind(visitor.capture().dns_port())?;
+            let sockets = DnsSockets::bind(visitor.capture().dns_port(), dns::threads())?;
             datapath.tag_dns(&sockets)?;
             dns = Some(sockets);
         }
