@@ -7,7 +7,9 @@ use clap::{Parser, ValueEnum};
 use crate::cmd;
 
 mod capture;
+mod dns;
 mod record;
+mod session;
 mod stats;
 mod tables;
 mod tcp;
@@ -26,6 +28,8 @@ pub(crate) struct Args {
 enum Name {
     /// connect() without and with the hook; round trips and bulk, direct and through the proxy.
     Capture,
+    /// Names answered beside unbound, names forwarded, and the memory of 20,000.
+    Dns,
     /// Reading, compiling, deciding and changing 10,000 services.
     Tables,
     /// Connections, small requests, bulk and memory beside other proxies.
@@ -36,6 +40,7 @@ enum Name {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let report = match args.name {
         Name::Capture => capture::run()?,
+        Name::Dns => dns::run()?,
         Name::Tables => tables::run()?,
         Name::Tcp => tcp::run()?,
     };

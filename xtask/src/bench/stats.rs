@@ -27,6 +27,12 @@ impl Rounds {
         Self(pairs.map(|(value, base)| value - base).collect()).median()
     }
 
+    /// The middle of the ratios within each round.
+    pub(crate) fn ratio(&self, base: &Self) -> f64 {
+        let pairs = self.0.iter().zip(&base.0);
+        Self(pairs.map(|(value, base)| value / base).collect()).median()
+    }
+
     fn quantile(&self, at: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

@@ -14,7 +14,7 @@ mod place;
 mod report;
 mod usage;
 
-use std::{collections::BTreeMap, env, path::Path, process::Command, thread, time::Duration};
+use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use egressd_tests::Spawn;
@@ -23,7 +23,7 @@ use self::{
     peers::{Kind, Peer, Peers},
     place::{LOAD_CPU, Place},
 };
-use super::{Report, stats::Rounds};
+use super::{Report, session, stats::Rounds};
 use crate::{cmd, setup};
 
 /// Rounds of every case.
@@ -36,8 +36,6 @@ const TIME: &str = "1500";
 const WAITING: u64 = 9_000;
 /// How long memory is given to settle.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Set for the run in a session of its own.
-const SESSION: &str = "EGRESSD_BENCH_SESSION";
 
 /// What is measured: a load of the generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,9 +89,8 @@ pub(super) fn run() -> Result<Report> {
     if thread::available_parallelism().map_or(1, usize::from) < 2 {
         bail!("the proxy is to have a processor of its own: this machine has one");
     }
-    if env::var_os(SESSION).is_none() {
-        // The figures are in what it prints, and so are the goals.
-        return again_with_priority();
+    if !session::has_priority() {
+        return session::again_with_priority();
     }
     let daemon = cmd::daemon(&["--release"])?;
     let load = ["--release", "--package", "egressd-tests", "--bin", "egressd-load"];
@@ -122,20 +119,6 @@ pub(super) fn run() -> Result<Report> {
     let kinds: Vec<_> = peers.all.iter().map(|peer| peer.kind).collect();
     Ok(report::report(&kinds, &found, &memory))
 }
-
-/// Runs this command again in a session of its own that goes before others: where the kernel groups
-/// processes by session, priority counts between sessions.
-fn again_with_priority() -> Result<Report> {
-    let program = env::current_exe().context("cannot tell what program this is")?;
-    let mut again = Command::new("setsid");
-    again.args(["--wait", "sh", "-c", GO_FIRST]).arg(program).args(env::args_os().skip(1));
-    cmd::exec(again.env(SESSION, "1"))?;
-    Ok(Report { table: Vec::new(), goals: Vec::new() })
-}
-
-/// Raises the priority as far as the kernel lets it, and becomes the program.
-const GO_FIRST: &str = "renice -n -15 -p $$ >/dev/null; \
-                        echo -15 2>/dev/null >/proc/self/autogroup; exec \"$0\" \"$@\"";
 
 fn measure(load: &Path, peer: &Peer, case: Case, found: &mut Found) -> Result<()> {
     let before = peer.processor_time();

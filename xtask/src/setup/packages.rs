@@ -15,6 +15,7 @@ const PACKAGES: [(&str, &str); 30] = [
     ("curl", "the client that everybody has"),
     ("default-jdk-headless", "java, whose resolver is its own"),
     ("dnsmasq-base", "the DNS stub of many a node"),
+    ("dnsperf", "DNS queries as fast as they go"),
     ("g++", "compiles libFuzzer"),
     ("gcc", "the linker of host programs"),
     ("haproxy", "a proxy to measure against"),
