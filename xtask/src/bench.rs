@@ -36,8 +36,21 @@ enum Name {
     Tcp,
 }
 
+impl Name {
+    /// Whether it is measured in a session of its own, before other work on the machine.
+    fn goes_first(self) -> bool {
+        match self {
+            Self::Dns | Self::Tcp => true,
+            Self::Capture | Self::Tables => false,
+        }
+    }
+}
+
 /// Measures, prints the table, and fails if a goal is missed.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.name.goes_first() && !session::has_priority() {
+        return session::again_with_priority();
+    }
     let report = match args.name {
         Name::Capture => capture::run()?,
         Name::Dns => dns::run()?,

@@ -23,7 +23,7 @@ use self::{
     memory::Memory,
     places::{Place, Places},
 };
-use super::{Report, session, stats::Rounds};
+use super::{Report, stats::Rounds};
 use crate::{cmd, setup};
 
 /// Rounds of every case.
@@ -75,9 +75,6 @@ struct Cases {
 pub(super) fn run() -> Result<Report> {
     if !setup::is_root()? {
         bail!("the benchmark makes namespaces and loads eBPF programs, which needs root");
-    }
-    if !session::has_priority() {
-        return session::again_with_priority();
     }
     let threads = thread::available_parallelism().map_or(1, usize::from);
     cmd::say(&format!("{threads} processors, {ROUNDS} rounds"));

@@ -4,7 +4,6 @@ use std::{env, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::Report;
 use crate::cmd;
 
 /// Set for the run in a session of its own.
@@ -21,11 +20,9 @@ pub(super) fn has_priority() -> bool {
 
 /// Runs this command again in a session of its own that goes before others: where the kernel groups
 /// processes by session, priority counts between sessions.
-pub(super) fn again_with_priority() -> Result<Report> {
+pub(super) fn again_with_priority() -> Result<()> {
     let program = env::current_exe().context("cannot tell what program this is")?;
     let mut again = Command::new("setsid");
     again.args(["--wait", "sh", "-c", GO_FIRST]).arg(program).args(env::args_os().skip(1));
-    cmd::exec(again.env(SESSION, "1"))?;
-    // The figures are in what it prints, and so are the goals.
-    Ok(Report { table: Vec::new(), goals: Vec::new() })
+    cmd::exec(again.env(SESSION, "1"))
 }

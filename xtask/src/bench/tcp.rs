@@ -23,7 +23,7 @@ use self::{
     peers::{Kind, Peer, Peers},
     place::{LOAD_CPU, Place},
 };
-use super::{Report, session, stats::Rounds};
+use super::{Report, stats::Rounds};
 use crate::{cmd, setup};
 
 /// Rounds of every case.
@@ -88,9 +88,6 @@ pub(super) fn run() -> Result<Report> {
     }
     if thread::available_parallelism().map_or(1, usize::from) < 2 {
         bail!("the proxy is to have a processor of its own: this machine has one");
-    }
-    if !session::has_priority() {
-        return session::again_with_priority();
     }
     let daemon = cmd::daemon(&["--release"])?;
     let load = ["--release", "--package", "egressd-tests", "--bin", "egressd-load"];
