@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cmd, setup::bring};
 
 /// Package and what it is for.
-const PACKAGES: [(&str, &str); 30] = [
+const PACKAGES: [(&str, &str); 31] = [
     ("bind9", "an authoritative DNS server"),
     ("bind9-dnsutils", "dig and nsupdate"),
     ("busybox-static", "userland of the kernels' guest"),
