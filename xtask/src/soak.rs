@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             (origin::date()?, origin::commit(RESULT)?, origin::machine()?);
         let text = format!(
             "# Soak\n\n\
-             Connections to twenty services that talk, a fifth of them replaced all the time, while \
+             Connections to twenty services that talk, some of them replaced all the time, while \
              endpoints change and\na service comes and goes each second (`tests/e2e/soak.rs`).\n\n\
              `cargo xtask soak --record` on {date}, commit {commit}; {machine}.\n\n\
              ```text\n{}\n```\n",
