@@ -5,4 +5,5 @@ mod databases;
 mod garbage;
 mod headers;
 mod limits;
+mod seeds;
 mod sni;

@@ -3,6 +3,8 @@
 
 use egressd_tests::{Authority, Daemon, Nginx, Node, WORLD_V4};
 
+use crate::http::world::World as Outside;
+
 /// An address that stands for any: nobody listens there.
 const ANYWHERE: &str = "10.77.0.4";
 const NO_VIPS: &str = "dns: {allocateVips: false}";
@@ -261,17 +263,33 @@ fn a_firewall_gets_what_is_routed_to_it() {
 
 #[test]
 fn wildcards_are_resolved_by_the_name_asked_for() {
-    let world = World::new().server("local", 0, 443);
-    // The daemon resolves by itself; the system's hosts file knows `localhost` and nothing else.
-    let daemon = world.daemon(
-        NO_VIPS,
-        &[entry("dyn", "\"*.dyn.example\"", 443, "TLS", &["resolution: DYNAMIC_DNS"])],
-    );
-    assert_eq!(world.get("no.dyn.example", WORLD_V4[0], 443), "curl 35");
-    let record = daemon.wait_record();
-    // What was dialled does not matter: the name does not resolve.
-    assert_eq!(record.decision(), ("DF", "outbound|443||*.dyn.example", "10.77.0.2:443"));
-    assert_eq!(record.failure, "dns_resolution_failure", "{}", record.line);
+    let outside = [("a.dyn.example", WORLD_V4[1]), ("b.dyn.example", WORLD_V4[2])];
+    let named = Outside::new(&outside);
+    let ca = Authority::new();
+    let _servers = [("A", 1), ("B", 2)].map(|(name, index)| {
+        let issued = ca.issue(name, "DNS:*.example").for_nginx();
+        let told = format!("{issued} return 200 '{name} $ssl_server_name';");
+        Nginx::tls(&named.node.world, WORLD_V4[index], 443, &told)
+    });
+    let service = entry("dyn", "\"*.dyn.example\"", 443, "TLS", &["resolution: DYNAMIC_DNS"]);
+    let config = "dns: {allocateVips: false, capture: none, upstreams: [10.77.0.2]}";
+    let daemon = named.node.daemon().config(config).resource(service).start();
+    let get = |host: &str| {
+        let at = format!("{host}:443:{}", WORLD_V4[0]);
+        let spawn = named.node.curl(&format!("https://{host}/")).arg("--insecure");
+        let done = spawn.arg("--resolve").arg(at).run();
+        if done.code() == 0 { done.stdout } else { format!("curl {}", done.code()) }
+    };
+    // What was dialled does not matter.
+    assert_eq!(get("a.dyn.example"), "A a.dyn.example");
+    assert_eq!(get("b.dyn.example"), "B b.dyn.example");
+    assert_eq!(get("none.dyn.example"), "curl 35");
+    let records = daemon.wait_records(3);
+    assert_eq!(records[0].upstream_host, "10.77.0.3:443");
+    assert_eq!(records[1].upstream_host, "10.77.0.4:443");
+    let cluster = "outbound|443||*.dyn.example";
+    assert_eq!(records[2].decision(), ("DF", cluster, "10.77.0.2:443"));
+    assert_eq!(records[2].failure, "dns_resolution_failure", "{}", records[2].line);
 }
 
 #[test]
