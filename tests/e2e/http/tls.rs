@@ -109,3 +109,15 @@ fn a_certificate_of_our_own_is_shown() {
     assert_eq!(answer.told(), (200, "HTTP/2.0 [secure.example] secure.example SUCCESS h2"));
     daemon.stop();
 }
+
+#[test]
+fn a_method_that_nobody_knows_goes_inside_tls_as_well() {
+    let (world, authority) = (World::new(&[]), Authority::new());
+    let _server = server(&world, &authority, &format!("DNS:{HOST}"), "");
+    let daemon = world.daemon().roots(authority.roots());
+    let daemon = daemon.resource(resources("HTTP", "{mode: SIMPLE}")).start();
+    let answer = world.get("http://secure.example/", &["--request", "MKCALENDAR"]);
+    let told = format!("HTTP/1.1 [{HOST}] {HOST} NONE http/1.1");
+    assert_eq!(answer.told(), (200, told.as_str()));
+    daemon.stop();
+}

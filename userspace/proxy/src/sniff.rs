@@ -125,7 +125,10 @@ fn poll_sniff(
                 return Poll::Ready(Ok(sniffed));
             }
             if !more {
-                return Poll::Ready(Ok(Sniffed::Raw));
+                // A request line beyond all measure is for HTTP to refuse.
+                let http = wanted.http && seen == MOST && http::has_method(buffer);
+                let endless = if http { Sniffed::Http(HttpVersion::Http1) } else { Sniffed::Raw };
+                return Poll::Ready(Ok(endless));
             }
             *known = seen;
         }

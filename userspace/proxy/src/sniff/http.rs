@@ -14,6 +14,9 @@ pub(crate) enum HttpVersion {
 }
 
 /// Reads the start of `bytes`.
+///
+/// Any method may begin a request (RFC 9110 §9.1): were there a list of them, a request with another one
+/// would be bytes without a policy, and without the TLS that a rule asks for.
 pub(crate) fn parse(bytes: &[u8]) -> Parsed<HttpVersion> {
     if bytes.starts_with(PREFACE) {
         return Parsed::Whole(HttpVersion::Http2);
@@ -21,23 +24,35 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed<HttpVersion> {
     if PREFACE.starts_with(bytes) {
         return Parsed::Partial;
     }
-    if !may_begin_with_a_method(bytes) {
+    let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let line = bytes.get(empty..).unwrap_or_default();
+    if empty > EMPTY || !may_begin_with_a_method(line) {
         return Parsed::Not;
     }
-    match bytes.iter().position(|byte| *byte == b'\n') {
-        Some(end) => match bytes.get(..end) {
+    match line.iter().position(|byte| *byte == b'\n') {
+        Some(end) => match line.get(..end) {
             Some(line) if is_request_line(line) => Parsed::Whole(HttpVersion::Http1),
             Some(_) | None => Parsed::Not,
         },
-        None if bytes.iter().all(|byte| may_be_in_a_line(*byte)) => Parsed::Partial,
+        None if line.iter().all(|byte| may_be_in_a_line(*byte)) => Parsed::Partial,
         None => Parsed::Not,
     }
 }
 
-/// Whether a line that begins with a method ends with a version of HTTP/1.
+/// Whether `bytes`, which may become a request line, hold its method: nothing but HTTP goes on like that.
+pub(crate) fn has_method(bytes: &[u8]) -> bool {
+    bytes.contains(&b' ') && parse(bytes) == Parsed::Partial
+}
+
+/// Whether a line that begins with a method ends with a version of HTTP/1; also where a server that is
+/// not strict would read it as such.
 fn is_request_line(line: &[u8]) -> bool {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    VERSIONS.iter().any(|version| line.ends_with(version))
+    let line = line.trim_ascii_end();
+    let Some((rest, version)) = line.split_last_chunk::<8>() else { return false };
+    let (name, minor) = version.split_at(7);
+    name.eq_ignore_ascii_case(b"HTTP/1.")
+        && minor.iter().all(u8::is_ascii_digit)
+        && rest.last().is_some_and(|byte| is_blank(*byte))
         && line.iter().all(|b| may_be_in_a_line(*b))
 }
 
@@ -45,41 +60,27 @@ fn may_be_in_a_line(byte: u8) -> bool {
     byte >= b' ' || byte == b'\r' || byte == b'\t'
 }
 
-/// Whether a known method, or the beginning of one, is at the start: a protocol of another kind is
-/// told from HTTP by its first bytes, and need not end its line first.
+/// Whether a method, or the beginning of one, is at the start: most protocols of another kind are told
+/// from HTTP by their first bytes, and the others when their first line ends.
 fn may_begin_with_a_method(bytes: &[u8]) -> bool {
-    METHODS.iter().any(|method| {
-        let method = method.as_bytes();
-        match bytes.strip_prefix(method) {
-            Some(rest) => rest.first().is_none_or(|next| *next == b' '),
-            None => method.starts_with(bytes),
-        }
-    })
+    match bytes.iter().position(|byte| !may_be_in_a_method(*byte)) {
+        Some(end) => (1..=METHOD).contains(&end) && bytes.get(end).is_some_and(|b| is_blank(*b)),
+        None => bytes.len() <= METHOD,
+    }
+}
+
+/// The characters of a token (RFC 9110 §5.6.2).
+fn may_be_in_a_method(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const VERSIONS: [&[u8]; 2] = [b" HTTP/1.1", b" HTTP/1.0"];
-/// The methods of HTTP itself and of the common extensions of it.
-const METHODS: [&str; 20] = [
-    "GET",
-    "HEAD",
-    "POST",
-    "PUT",
-    "DELETE",
-    "CONNECT",
-    "OPTIONS",
-    "TRACE",
-    "PATCH",
-    "PROPFIND",
-    "PROPPATCH",
-    "MKCOL",
-    "COPY",
-    "MOVE",
-    "LOCK",
-    "UNLOCK",
-    "SEARCH",
-    "REPORT",
-    "PURGE",
-    "QUERY",
-];
+/// Bytes of a method. HTTP sets no limit; the longest that is registered has 17.
+const METHOD: usize = 32;
+/// Bytes of empty lines before a request, which are none of its own (RFC 9112 §2.2).
+const EMPTY: usize = 8;

@@ -207,8 +207,28 @@ fn the_first_line_decides() {
         b"GET / HTTP/1.1\n",
         b"GET / HTTP/1.1\r\nno header\r\n",
         b"CONNECT a.example:443 HTTP/1.1\r\n",
+        b"\r\n\r\nGET / HTTP/1.1\r\n",
+        b"MKCALENDAR /cal HTTP/1.1\r\n",
+        b"M-SEARCH * HTTP/1.1\r\n",
+        b"get / HTTP/1.1\r\n",
+        b"x!y / HTTP/1.0\r\n",
+        // For HTTP to refuse: a server may be less strict.
+        b"GET / HTTP/1.2\r\n",
+        b"GET / http/1.1\r\n",
+        b"GET / HTTP/1.1  \r\n",
+        b"GET\t/\tHTTP/1.1\r\n",
     ] {
         assert_eq!(judge(bytes, ALL), Some(Sniffed::Http(HttpVersion::Http1)));
+    }
+}
+
+#[test]
+fn every_prefix_of_a_method_that_is_nobodys() {
+    for request in ["MKCALENDAR / HTTP/1.1\r\n", "X-Y / HTTP/1.0\r\n", "\r\nACL /a HTTP/1.1\r\n"] {
+        for length in 0..request.len() {
+            assert_eq!(judge(&request.as_bytes()[..length], ALL), None, "{request:?} {length}");
+        }
+        assert!(matches!(judge(request.as_bytes(), ALL), Some(Sniffed::Http(_))), "{request:?}");
     }
 }
 
@@ -224,15 +244,21 @@ fn every_prefix_of_the_http2_preface() {
 #[test]
 fn other_protocols_show_it_early() {
     for (what, bytes, enough) in [
-        ("SSH", &b"SSH-2.0-OpenSSH_9.6\r\n"[..], 2),
-        ("lower case", b"hello", 1),
-        ("memcached", b"get key\r\n", 1),
-        ("Redis", b"*1\r\n$4\r\nPING\r\n", 1),
-        ("an inline Redis command", b"GETSET a b\r\n", 4),
+        ("SSH", &b"SSH-2.0-OpenSSH_9.6\r\n"[..], 20),
+        ("memcached", b"get key\r\n", 9),
+        ("Redis", b"*1\r\n$4\r\nPING\r\n", 3),
+        ("an inline Redis command", b"GETSET a b\r\n", 12),
+        ("SMTP", b"EHLO client.example\r\n", 21),
         ("a request line without a version", b"GET key\r\n", 9),
+        ("a version in a word", b"GET /HTTP/1.1\r\n", 15),
         ("PostgreSQL", &[0, 0, 0, 8, 4, 210, 22, 47], 1),
+        ("LDAP", &[0x30, 0x0c, 2, 1, 1], 2),
+        ("AMQP", b"AMQP\0\0\x09\x01", 5),
         ("a control character", b"GET /\x01 HTTP/1.1\r\n", 6),
-        ("not the preface", b"PRI * HTTP/2.1", 14),
+        ("no method at all", b" / HTTP/1.1\r\n", 1),
+        ("a name too long for a method", &[b'A'; 40], 33),
+        ("nothing but empty lines", &[b'\n'; 12], 9),
+        ("not the preface", b"PRI * HTTP/2.1\r\n", 16),
     ] {
         for length in 0..enough {
             assert_eq!(judge(&bytes[..length], ALL), None, "{what} {length}");
@@ -299,14 +325,14 @@ async fn silence_is_raw_when_the_time_is_over() {
 }
 
 #[tokio::test]
-async fn more_than_is_looked_at_is_raw() {
+async fn a_request_line_without_an_end_is_for_http_to_refuse() {
     let (mut ours, mut app) = pair().await;
     let endless = [&b"GET /"[..], &[b'a'; 2 * MOST]].concat();
     let writer = tokio::spawn(async move {
         app.write_all(&endless).await.ok();
         app
     });
-    assert_eq!(sniff(&mut ours, ALL).await.unwrap(), Sniffed::Raw);
+    assert_eq!(sniff(&mut ours, ALL).await.unwrap(), Sniffed::Http(HttpVersion::Http1));
     drop(ours);
     writer.await.unwrap();
 }
