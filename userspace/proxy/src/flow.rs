@@ -9,7 +9,7 @@ mod doors;
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use egressd_tables::{HttpDecision, RequestHead, RouteTable};
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{
     addrs::ClientAddr,
     connect::{self, Connected, Tools, Upstream},
-    http::{self, Downstream, HttpIo, Origin, Routes, Speaks},
+    http::{self, Downstream, HttpIo, Origin, Routes, Speaks, Standing},
     original::Original,
     plan::{Forward, Requests, Router},
     record::{Fate, FlowRecord, Outcome, Pending, TransportFailure},
@@ -92,7 +92,13 @@ async fn serve(
     let destination = original.destination;
     let origin = Origin { client, destination, original: place, explicit };
     let snapshot = Arc::clone(&worker.shared.snapshot);
-    let find = move |router: &dyn Router| Some(router.requests(destination)?.table);
+    let find = move |router: &dyn Router| match router.requests(destination) {
+        Some(requests) => Found::Table(requests.table),
+        None => match router.plan(destination, &Sniffed::Http(version)).verdict {
+            Ok(_) => Found::AnotherThing,
+            Err(_) => Found::Nothing,
+        },
+    };
     let routes = Following::new(snapshot, router, table, find);
     let downstream = Downstream::new(Arc::clone(&worker.http), Box::new(routes), origin, original);
     pending.leave_to_requests();
@@ -118,6 +124,17 @@ struct Following<F> {
 struct Asked {
     router: Arc<Box<dyn Router>>,
     table: Arc<RouteTable>,
+    standing: Standing,
+}
+
+/// What a generation makes of a connection that began under another one.
+enum Found {
+    /// Its requests are decided by this.
+    Table(Arc<RouteTable>),
+    /// It would be carried as it is, or by other terms.
+    AnotherThing,
+    /// It would be refused.
+    Nothing,
 }
 
 impl<F> Following<F> {
@@ -127,25 +144,38 @@ impl<F> Following<F> {
         table: Arc<RouteTable>,
         find: F,
     ) -> Self {
-        Self { snapshot, find, last: Mutex::new(Asked { router, table }) }
+        let last = Asked { router, table, standing: Standing::Good };
+        Self { snapshot, find, last: Mutex::new(last) }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Asked> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<F> Routes for Following<F>
 where
-    F: Fn(&dyn Router) -> Option<Arc<RouteTable>> + Send + Sync,
+    F: Fn(&dyn Router) -> Found + Send + Sync,
 {
     fn route(&self, head: &RequestHead<'_>) -> HttpDecision {
+        self.last().table.route(head)
+    }
+
+    fn standing(&self) -> Standing {
         let current = self.snapshot.load();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last();
         if !Arc::ptr_eq(&current, &last.router) {
-            // A generation for which this is not HTTP leaves the connection as it is.
-            if let Some(table) = (self.find)(&**current) {
-                last.table = table;
-            }
+            last.standing = match (self.find)(&**current) {
+                Found::Table(table) => {
+                    last.table = table;
+                    Standing::Good
+                }
+                Found::AnotherThing => Standing::Outlived,
+                Found::Nothing => Standing::Refused,
+            };
             last.router = current;
         }
-        last.table.route(head)
+        last.standing
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) use self::{
     ask::{Ask, ask},
     circuit::Circuits,
     connector::Sockets,
-    downstream::{Downstream, HttpWorker, Routes},
+    downstream::{Downstream, HttpWorker, Routes, Standing},
     io::{HttpIo, TlsIo},
     places::Places,
     serve::{Speaks, serve},

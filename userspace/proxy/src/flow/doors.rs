@@ -4,10 +4,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use egressd_tables::Listener;
+use egressd_tables::{Listener, ServerTlsSettings};
 use tokio::time::Instant;
 
-use super::{Following, OverLimit, carry, carry_sealed, limits, outcome, tools};
+use super::{Following, Found, OverLimit, carry, carry_sealed, limits, outcome, tools};
 use crate::{
     addrs::{ClientAddr, OriginalDst},
     connect::{self, Connected, Upstream},
@@ -89,6 +89,8 @@ struct Serving {
     requests: Requests,
     /// What it was found by, should there be another generation.
     sniffed: Sniffed,
+    /// What its TLS was ended by, if it has any.
+    terminate: Option<Arc<ServerTlsSettings>>,
     scheme: &'static str,
 }
 
@@ -121,8 +123,8 @@ impl Visit<'_> {
                     | Sniffed::Tls(_) => Speaks::Http1,
                 };
                 let io = HttpIo::Plain(app);
-                let scheme = "http";
-                let serving = Serving { io, speaks, router, requests, sniffed, scheme };
+                let (scheme, terminate) = ("http", None);
+                let serving = Serving { io, speaks, router, requests, sniffed, terminate, scheme };
                 Ok(Way::Requests(Box::new(serving)))
             }
             Arrangement::Requests { requests, tls: Some(tls) } => {
@@ -132,7 +134,8 @@ impl Visit<'_> {
                     Some(_) | None => Speaks::Http1,
                 };
                 let (io, scheme) = (HttpIo::Tls(TlsIo::new(stream)), "https");
-                let serving = Serving { io, speaks, router, requests, sniffed, scheme };
+                let terminate = Some(tls);
+                let serving = Serving { io, speaks, router, requests, sniffed, terminate, scheme };
                 Ok(Way::Requests(Box::new(serving)))
             }
         }
@@ -157,17 +160,21 @@ impl Visit<'_> {
 
     /// Answers the requests of a connection; each leaves a record of its own.
     async fn serve(&self, serving: Serving, pending: Pending<Arc<Worker>>) {
-        let Serving { io, speaks, router, requests, sniffed, scheme } = serving;
+        let Serving { io, speaks, router, requests, sniffed, terminate, scheme } = serving;
         let Requests { table, original: place, explicit } = requests;
         let original = pending.flow.original;
         let destination = original.destination;
         let origin = Origin { client: self.client, destination, original: place, explicit };
         let door = Arc::clone(&self.door);
         let find = move |router: &dyn Router| {
-            let listener = router.listener(&door)?;
+            let Some(listener) = router.listener(&door) else { return Found::AnotherThing };
             match router.arrange(&listener, destination, &sniffed) {
-                Arrangement::Requests { requests, .. } => Some(requests.table),
-                Arrangement::Relay { .. } => None,
+                // Routes are for those who came in by the TLS of their server: a client that showed no
+                // certificate must not be let in by the connection it has kept.
+                Arrangement::Requests { requests, tls } if tls == terminate => {
+                    Found::Table(requests.table)
+                }
+                Arrangement::Requests { .. } | Arrangement::Relay { .. } => Found::AnotherThing,
             }
         };
         let snapshot = Arc::clone(&self.worker.shared.snapshot);

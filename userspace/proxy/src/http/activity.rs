@@ -23,6 +23,8 @@ pub(crate) struct Activity {
     changed: AtomicU64,
     /// Part of a head has come, and no request yet.
     in_head: AtomicBool,
+    /// The last bytes were part of a head.
+    ahead: AtomicBool,
     /// Another protocol is spoken.
     switched: AtomicBool,
 }
@@ -44,14 +46,16 @@ impl Default for Activity {
             begun: AtomicU64::new(0),
             changed: AtomicU64::new(0),
             in_head: AtomicBool::new(false),
+            ahead: AtomicBool::new(false),
             switched: AtomicBool::new(false),
         }
     }
 }
 
 impl Activity {
-    /// Bytes have come.
-    pub(crate) fn received(&self) {
+    /// Bytes of HTTP/1 have come; `in_head`: the last of them are part of a head.
+    pub(crate) fn received(&self, in_head: bool) {
+        self.ahead.store(in_head, Ordering::Relaxed);
         if self.requests.load(Ordering::Relaxed) == 0 && !self.in_head.swap(true, Ordering::Relaxed)
         {
             self.change();
@@ -68,8 +72,15 @@ impl Activity {
     /// A request has been answered, or given up.
     pub(crate) fn end(&self) {
         if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // A head that has begun to come meanwhile has its time from here on.
+            self.in_head.store(self.ahead.load(Ordering::Relaxed), Ordering::Relaxed);
             self.change();
         }
+    }
+
+    /// Whether a request is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
     }
 
     /// Whether no request ever came.
@@ -128,9 +139,9 @@ mod tests {
         assert_eq!(activity.overdue(&settings), Ok(seconds(10)));
         tokio::time::advance(seconds(95)).await;
         assert_eq!(activity.overdue(&settings), Ok(seconds(5)));
-        activity.received();
+        activity.received(true);
         tokio::time::advance(seconds(4)).await;
-        activity.received();
+        activity.received(false);
         assert_eq!(activity.overdue(&settings), Ok(seconds(6)));
         activity.begin();
         tokio::time::advance(seconds(1000)).await;
@@ -139,9 +150,14 @@ mod tests {
         assert_eq!(activity.overdue(&settings), Ok(seconds(10)));
         tokio::time::advance(seconds(100)).await;
         assert_eq!(activity.overdue(&settings), Err(Overdue::Request));
-        activity.received();
+        activity.received(true);
         tokio::time::advance(seconds(10)).await;
         assert_eq!(activity.overdue(&settings), Err(Overdue::Head));
         assert!(!activity.is_unused());
+        activity.begin();
+        activity.received(true);
+        activity.end();
+        tokio::time::advance(seconds(10)).await;
+        assert_eq!(activity.overdue(&settings), Err(Overdue::Head));
     }
 }

@@ -124,11 +124,12 @@ impl Attempts<'_> {
         let Some(picked) = &self.current else {
             return Err(Failure::NoEndpoint(NoEndpoint::NoneHealthy));
         };
-        loop {
+        for _ in 0..RESTARTS {
             if let Some(answered) = self.send_once(picked, log).await? {
                 return Ok(answered);
             }
         }
+        Err(Failure::Terminated)
     }
 
     /// Sends the request on one connection; nothing comes of it if that turns out to be closed.
@@ -166,8 +167,9 @@ impl Attempts<'_> {
                 let lease = Lease { connection, request, host: None };
                 Ok(Some(Answered { response, lease }))
             }
-            // Whatever was to be sent has not left us.
-            Err(Unsent) if self.can_restart() => Ok(None),
+            // Whatever was to be sent has not left us. A new connection on which that happens is an
+            // endpoint that breaks off, and trying again is for the route to allow.
+            Err(Unsent) if connection.is_reused() && self.can_restart() => Ok(None),
             Err(Unsent) => Err(Failure::Terminated),
             Ok(Exchanged::Broken { error, silent }) => {
                 let failure = self.blame(Failure::of(&error));
@@ -193,6 +195,9 @@ impl Attempts<'_> {
         self.outgoing.body.as_ref().is_none_or(|body| body.can_restart())
     }
 }
+
+/// Connections that may turn out to be closed before one try counts as failed.
+const RESTARTS: u32 = 16;
 
 fn no_connection(why: NoConnection) -> Failure {
     match why {

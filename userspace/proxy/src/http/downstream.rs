@@ -9,6 +9,7 @@ use std::{
 };
 
 use egressd_tables::{HttpDecision, RequestHead, RouteTable};
+use tokio::sync::Notify;
 
 use super::{
     activity::Activity,
@@ -51,6 +52,8 @@ pub(crate) struct Downstream {
     pub(crate) scheme: &'static str,
     /// What happens on it.
     pub(crate) activity: Activity,
+    /// It is to end as soon as what is under way on it has been answered.
+    pub(super) retired: Retired,
     /// The upstream's side after a switch of protocols.
     switched: Mutex<Option<Switched>>,
 }
@@ -62,6 +65,31 @@ pub(crate) struct Downstream {
 pub(crate) trait Routes: Send + Sync {
     /// Decides a request.
     fn route(&self, head: &RequestHead<'_>) -> HttpDecision;
+
+    /// What has become of the connection under the configuration in force; asked before each request
+    /// is decided. Default: nothing.
+    fn standing(&self) -> Standing {
+        Standing::Good
+    }
+}
+
+/// What has become of a connection since it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is what it was.
+    Good,
+    /// It would be something else if it came in at this moment: the request is decided as before, and
+    /// is the last one.
+    Outlived,
+    /// It would be refused if it came in at this moment, and so is the request.
+    Refused,
+}
+
+/// Whether a connection is to end early.
+#[derive(Debug, Default)]
+pub(super) struct Retired {
+    flag: AtomicBool,
+    told: Notify,
 }
 
 impl Routes for Arc<RouteTable> {
@@ -112,6 +140,7 @@ impl Downstream {
             server_name: None,
             scheme: "http",
             activity: Activity::default(),
+            retired: Retired::default(),
             switched: Mutex::default(),
         }
     }
@@ -119,6 +148,23 @@ impl Downstream {
     /// Where records go.
     pub(crate) fn records(&self) -> &Arc<dyn Records> {
         &self.worker.records
+    }
+
+    /// What is under way on it is answered, and then it ends.
+    pub(super) fn retire(&self) {
+        if !self.retired.flag.swap(true, Ordering::Relaxed) {
+            self.retired.told.notify_one();
+        }
+    }
+
+    /// Whether it ends as soon as what is under way on it has been answered.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.flag.load(Ordering::Relaxed)
+    }
+
+    /// Waits for [`Downstream::retire`].
+    pub(super) async fn when_retired(&self) {
+        self.retired.told.notified().await;
     }
 
     /// From here on another protocol is spoken.

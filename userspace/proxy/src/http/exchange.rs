@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{
     cors::{self, Crossing},
-    downstream::Downstream,
+    downstream::{Downstream, Standing},
     forward,
     headers::{self, Context, change, name},
     inbound::{Inbound, asked},
@@ -34,6 +34,16 @@ pub(crate) async fn answer(
         Err(reply) => return exchange.reply(reply),
     };
     exchange.log.fields().authority = Some(inbound.authority.clone());
+    match exchange.downstream.routes.standing() {
+        Standing::Good => {}
+        Standing::Outlived => exchange.downstream.retire(),
+        Standing::Refused => {
+            exchange.downstream.retire();
+            exchange.log.flow_mut().cluster = Some(BLACK_HOLE.into());
+            let refused = Reply::new(StatusCode::BAD_GATEWAY, "destination_refused");
+            return exchange.reply(refused.flag(ResponseFlag::NoHealthyUpstream));
+        }
+    }
     let decision = inbound.with_head(|head| exchange.downstream.routes.route(head));
     let HttpDecision { route, foreign_host, virtual_host: _ } = decision;
     if foreign_host {

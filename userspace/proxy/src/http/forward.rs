@@ -97,6 +97,10 @@ pub(crate) async fn forward(
     };
     let (mut parts, incoming) = response.into_parts();
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    if switching && !(ready.outgoing.websocket && parts.version == Version::HTTP_11) {
+        // Nobody asked for it: what comes next on either connection would not be HTTP.
+        return exchange.reply(Failure::Protocol.reply(false));
+    }
     hop::strip_response(&mut parts.headers);
     if switching {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

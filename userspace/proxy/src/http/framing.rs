@@ -88,6 +88,11 @@ impl Framing {
         }
     }
 
+    /// Whether part of a head has come, and not all of it.
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.state == State::Head && (self.head.begun || !self.line.start.is_empty())
+    }
+
     /// Takes a line whose line feed has come; `part` is what came of it last.
     fn end_of_line(&mut self, part: &[u8]) -> Result<(), Ambiguous> {
         if self.line.start.is_empty() {

@@ -132,6 +132,11 @@ fn wants_websocket(parts: &mut Parts) -> Result<bool, Reply> {
         return Ok(false);
     }
     if hop::lists(headers, &header::UPGRADE, "websocket") {
+        // A body would have to end before the other protocol begins, and nobody waits for that.
+        let empty = headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0");
+        if headers.contains_key(header::TRANSFER_ENCODING) || !empty {
+            return Err(malformed(StatusCode::BAD_REQUEST, "upgrade_with_a_body"));
+        }
         return Ok(true);
     }
     Err(Reply::new(StatusCode::FORBIDDEN, "upgrade_failed"))
@@ -182,6 +187,10 @@ mod tests {
         assert_eq!(wants(&[connection, ("upgrade", "h2c")]), (Some(false), false));
         assert_eq!(wants(&[connection, ("upgrade", "TLS/1.2")]), (None, true));
         assert_eq!(wants(&[]), (Some(false), false));
+        let websocket = ("upgrade", "websocket");
+        assert_eq!(wants(&[connection, websocket, ("content-length", "0")]).0, Some(true));
+        assert_eq!(wants(&[connection, websocket, ("content-length", "1")]).0, None);
+        assert_eq!(wants(&[connection, websocket, ("transfer-encoding", "chunked")]).0, None);
     }
 
     #[test]

@@ -48,6 +48,14 @@ impl HttpIo {
         }
     }
 
+    /// Waits for the peer's end or reset, whether or not it has been read up to there.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_gone(cx),
+            Self::Tls(tls) => tls.poll_gone(cx),
+        }
+    }
+
     /// Says that no more bytes follow. From here on a drop ends the connection in order instead of
     /// breaking it off.
     pub(super) fn finish(&mut self) {

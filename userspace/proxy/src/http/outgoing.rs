@@ -5,6 +5,8 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
+use http_body::Body;
+
 use super::{
     headers::{self, name},
     request_body::{RequestBody, Sending},
@@ -71,6 +73,10 @@ impl Outgoing {
                 *request.version_mut() = Version::HTTP_11;
                 headers.insert(header::HOST, self.authority.clone());
                 join_cookies(&mut headers);
+                if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+                    // hyper sends such a body with most methods, and leaves it out with GET and HEAD.
+                    headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                }
                 if self.websocket {
                     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
                     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -64,12 +64,24 @@ enum Piece {
     Trailers(HeaderMap),
 }
 
+impl Piece {
+    /// A copy that holds on to nothing but itself: a small piece is part of a large buffer.
+    fn keep(&self) -> Self {
+        match self {
+            Self::Data(data) if data.len() < LARGE => Self::Data(Bytes::copy_from_slice(data)),
+            Self::Data(_) | Self::Trailers(_) => self.clone(),
+        }
+    }
+}
+
 struct Source {
     incoming: Incoming,
     /// The newest reader.
     newest: u64,
     /// Pieces for a further try; all that have come, as long as `keeping`.
     kept: Vec<Piece>,
+    /// Pieces of those that the newest reader has taken.
+    taken: usize,
     room: usize,
     keeping: bool,
     ended: bool,
@@ -77,7 +89,7 @@ struct Source {
     length: Option<u64>,
     received: Arc<AtomicU64>,
     /// Told at the end of the body.
-    complete: Option<oneshot::Sender<()>>,
+    complete: Vec<oneshot::Sender<()>>,
     copies: Vec<mpsc::Sender<Option<Piece>>>,
 }
 
@@ -89,13 +101,14 @@ impl Sending {
             incoming,
             newest: 0,
             kept: Vec::new(),
+            taken: 0,
             room,
             keeping: true,
             ended: false,
             broken: None,
             length,
             received,
-            complete: None,
+            complete: Vec::new(),
             copies: Vec::new(),
         })))
     }
@@ -104,6 +117,7 @@ impl Sending {
     pub(crate) fn read(&self) -> Reader {
         let mut source = self.lock();
         source.newest += 1;
+        source.taken = 0;
         let (number, left) = (source.newest, source.length);
         Reader { source: self.clone(), number, at: 0, left, ended: false }
     }
@@ -118,8 +132,11 @@ impl Sending {
     pub(crate) fn forget(&self) {
         let mut source = self.lock();
         source.room = 0;
-        // What the present reader has not taken yet is still to be sent.
         source.keeping = false;
+        if source.taken >= source.kept.len() {
+            source.kept = Vec::new();
+        }
+        // Otherwise the present reader has not taken all of it, and does away with it when it has.
     }
 
     /// Whether all of it has come.
@@ -139,7 +156,8 @@ impl Sending {
             return None;
         }
         let (tell, told) = oneshot::channel();
-        source.complete = Some(tell);
+        // Those of tries that are over stay until then; there are as many as tries at most.
+        source.complete.push(tell);
         Some(told)
     }
 
@@ -197,14 +215,14 @@ impl Source {
         };
         self.received.fetch_add(size as u64, Ordering::Relaxed);
         if self.keeping {
-            match self.room.checked_sub(size) {
+            match self.room.checked_sub(size.max(SMALL)) {
                 Some(room) => {
                     self.room = room;
-                    self.kept.push(piece.clone());
+                    self.kept.push(piece.keep());
                 }
                 None => {
                     self.keeping = false;
-                    self.kept.clear();
+                    self.kept = Vec::new();
                 }
             }
         }
@@ -218,7 +236,8 @@ impl Source {
             // Without this last word the copy breaks off; then it was too slow anyway.
             copy.try_send(None).ok();
         }
-        if let Some(tell) = self.complete.take() {
+        for tell in self.complete.drain(..) {
+            // A try that is over does not care.
             tell.send(()).ok();
         }
     }
@@ -232,6 +251,7 @@ impl Reader {
         }
         if let Some(piece) = source.kept.get(self.at).cloned() {
             self.at += 1;
+            source.taken = self.at;
             if !source.keeping && self.at == source.kept.len() {
                 source.kept = Vec::new();
                 self.at = 0;
@@ -240,6 +260,7 @@ impl Reader {
         }
         let piece = ready!(source.poll_piece(cx))?;
         self.at = source.kept.len();
+        source.taken = self.at;
         Poll::Ready(Ok(piece))
     }
 
@@ -319,5 +340,9 @@ impl Broken {
     }
 }
 
+/// What a piece counts at least among those that are kept: it costs this much besides its bytes.
+const SMALL: usize = 256;
+/// Pieces of this size are kept with the buffer they came in.
+const LARGE: usize = 4096;
 /// Pieces that a mirror may be behind.
 const COPIES_BEHIND: usize = 64;

@@ -12,14 +12,14 @@ use std::{
     time::Duration,
 };
 
-use http::{StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version, header};
 use hyper::{
     rt::Write,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::incoming::AppIo;
 use super::{
@@ -70,7 +70,14 @@ async fn serve_http1(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
     let requests = Arc::clone(downstream);
     let service = service_fn(move |request| {
         let downstream = Arc::clone(&requests);
-        async move { Ok::<_, Infallible>(answer(downstream, request).await) }
+        async move {
+            let mut response = answer(Arc::clone(&downstream), request).await;
+            if downstream.is_retired() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().entry(header::CONNECTION).or_insert(close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let io = AppIo::new(io, Arc::clone(downstream), Speaks::Http1);
     let mut builder = http1::Builder::new();
@@ -123,7 +130,12 @@ async fn serve_http2(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
         .initial_connection_window_size(CONNECTION_WINDOW);
     let mut connection = pin!(builder.serve_connection(io, service));
     match run(downstream, &mut connection, |it| it.as_mut().graceful_shutdown(), drain).await {
-        Ended::Itself(Ok(())) | Ended::Overdue(_) => {}
+        Ended::Itself(Ok(())) => {}
+        Ended::Overdue(_) => {
+            connection.as_mut().graceful_shutdown();
+            // What becomes of a connection that is over is nobody's concern.
+            timeout(GOODBYE, connection).await.ok();
+        }
         Ended::Itself(Err(error)) => {
             tracing::debug!(%error, "a connection broke off");
             if downstream.activity.is_unused() {
@@ -148,18 +160,20 @@ async fn run<C: Future<Output = hyper::Result<()>> + Unpin>(
     drain: impl Future<Output = ()>,
 ) -> Ended {
     let settings = &downstream.worker.settings;
-    let mut drain = pin!(drain);
+    let (mut drain, mut retired) = (pin!(drain), pin!(downstream.when_retired()));
     let mut draining = false;
     let mut timer = pin!(sleep(settings.request_head.min(settings.idle_connection)));
     poll_fn(|cx| {
-        if !draining && drain.as_mut().poll(cx).is_ready() {
+        if !draining && (drain.as_mut().poll(cx).is_ready() || retired.as_mut().poll(cx).is_ready())
+        {
             draining = true;
             shutdown(connection);
         }
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
             return Poll::Ready(Ended::Itself(ended));
         }
-        while timer.as_mut().poll(cx).is_ready() {
+        // A task that has used up its turn is told that no timer has run out: the clock knows better.
+        while timer.as_mut().poll(cx).is_ready() || Instant::now() >= timer.deadline() {
             match downstream.activity.overdue(settings) {
                 Ok(left) => timer.as_mut().reset(Instant::now() + left.max(SHORTEST)),
                 Err(overdue) => return Poll::Ready(Ended::Overdue(overdue)),
@@ -196,6 +210,8 @@ async fn say(io: &mut AppIo, answer: &'static [u8]) -> io::Result<()> {
 const LATE: StatusCode = StatusCode::REQUEST_TIMEOUT;
 const LATE_ANSWER: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// How long an application may take to part.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// The least time between two looks at what is overdue.
 const SHORTEST: Duration = Duration::from_millis(10);
 /// What an application may send ahead on one stream, and on all of a connection: enough for a machine's

@@ -5,6 +5,7 @@ mod faults;
 mod floods;
 mod forwarding;
 mod framing;
+mod hostile;
 mod http2;
 mod limits;
 mod pooling;

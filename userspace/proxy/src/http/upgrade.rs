@@ -54,7 +54,11 @@ impl Switched {
     /// Carries bytes until one side ends. `early` is what the application sent ahead.
     pub(crate) async fn carry(self, app: HttpIo, early: Bytes, downstream: &Downstream) {
         let Self { connection, mut log, idle, _request, _host } = self;
-        let (upstream, first, _held) = connection.into_io().await;
+        let Some((upstream, first, _held)) = connection.into_io().await else {
+            log.flag(ResponseFlag::UpstreamConnectionTermination);
+            log.finish();
+            return;
+        };
         let received = Arc::clone(log.received());
         let mut carried = Carried { up: early.len() as u64, down: first.len() as u64 };
         let ending = match (app, upstream) {

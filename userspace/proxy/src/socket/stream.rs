@@ -12,6 +12,8 @@ use rustix::{
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt},
 };
 
+use tokio::task::coop;
+
 use super::{Watched, linux};
 use crate::addrs::LocalAddr;
 
@@ -85,10 +87,14 @@ impl Stream {
         mut read: impl FnMut(BorrowedFd<'_>) -> Result<(usize, bool), Errno>,
     ) -> Poll<io::Result<usize>> {
         if self.fresh {
+            // The reactor keeps count of a task's turn, and what goes past it has to as well: somebody
+            // who sends without end would have this thread for himself.
+            let turn = ready!(coop::poll_proceed(cx));
             match retrying(|| read(self.fd.as_fd())) {
                 Err(Errno::AGAIN) => self.fresh = false,
                 Err(error) => return Poll::Ready(Err(error.into())),
                 Ok((taken, emptied)) => {
+                    turn.made_progress();
                     self.fresh = !emptied;
                     return Poll::Ready(self.taken(taken));
                 }
@@ -206,6 +212,21 @@ impl Stream {
         match self.poll_broken(cx) {
             Poll::Ready(Ok(error) | Err(error)) => Poll::Ready(error),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Waits for the peer's end or reset, whether or not what it has sent before has been read.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Without a watch it shows when the next byte is written.
+        let Ok((_, watch)) = self.fd.watch() else { return Poll::Pending };
+        loop {
+            let Ok(mut ready) = ready!(watch.poll_read_ready(cx)) else { return Poll::Pending };
+            if ready.ready().is_read_closed() {
+                return Poll::Ready(());
+            }
+            // The next read asks the socket and not the reactor, which forgets that there is something.
+            ready.clear_ready();
+            self.fresh = true;
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
+    task::Poll,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::{
     addrs::{UnixName, UpstreamAddr},
-    testing::{PATIENCE, refusing, silent},
+    testing::{PATIENCE, pair, refusing, silent},
 };
 
 const OPTIONS: ConnectOptions = ConnectOptions { timeout: PATIENCE, keepalive: None, source: None };
@@ -144,4 +145,32 @@ async fn a_reset_after_the_handshake_shows_behind_the_bytes() {
     assert_eq!(&bytes[..read], b"sorry");
     let error = poll_fn(|cx| stream.poll_recv(cx, &mut bytes)).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn who_sends_without_end_leaves_a_turn_to_others() {
+    let (mut ours, app) = pair().await;
+    let mut app = app.into_std().unwrap();
+    app.set_nonblocking(false).unwrap();
+    let flooding = std::thread::spawn(move || {
+        let piece = [0; 64 * 1024];
+        while std::io::Write::write_all(&mut app, &piece).is_ok() {}
+    });
+    // As hyper reads frames that ask for nothing: small pieces, until there are no more.
+    let mut small = [0; 9];
+    for _ in 0..10 {
+        let mut reads = 0;
+        poll_fn(|cx| {
+            while let Poll::Ready(read) = ours.poll_recv(cx, &mut small) {
+                read.unwrap();
+                reads += 1;
+                assert!(reads < 10_000, "a turn without end");
+            }
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+    }
+    drop(ours);
+    flooding.join().unwrap();
 }

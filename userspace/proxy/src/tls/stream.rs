@@ -73,6 +73,11 @@ impl TlsStream {
         self.wire().poll_reset(cx)
     }
 
+    /// Waits for the end or reset of the connection below, whether or not it has been read up to there.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wire().poll_gone(cx)
+    }
+
     /// Closes in order: what was sent still arrives, then the end.
     pub(crate) fn close(self) {
         match *self.0 {

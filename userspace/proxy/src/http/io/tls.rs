@@ -53,6 +53,13 @@ impl TlsIo {
         self.stream()?.poll_flush(cx)
     }
 
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.stream() {
+            Ok(stream) => stream.poll_gone(cx),
+            Err(_ended) => Poll::Ready(()),
+        }
+    }
+
     /// Says goodbye, inside TLS and below.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.stream()?.poll_shutdown_write(cx))?;

@@ -20,7 +20,10 @@ use hyper::{
     client::conn::http1::{Builder, Connection, SendRequest},
     rt::{Read, ReadBufCursor, Write},
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
     ClusterPool, NoConnection, Pools, Way,
@@ -239,17 +242,18 @@ impl H1 {
         }
     }
 
-    /// The connection itself, with what was read of it and not used, after a switch of protocols.
-    pub(crate) async fn into_io(mut self: Box<Self>) -> (HttpIo, Bytes, Held) {
+    /// The connection itself, with what was read of it and not used, after a switch of protocols;
+    /// nothing if it does not let go of HTTP within [`SWITCHING`].
+    pub(crate) async fn into_io(mut self: Box<Self>) -> Option<(HttpIo, Bytes, Held)> {
         // It ends by saying that it is no longer HTTP's.
-        poll_fn(|cx| {
+        let ended = poll_fn(|cx| {
             self.connection.drive(cx);
             if self.connection.ended { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        });
+        timeout(SWITCHING, ended).await.ok()?;
         let Self { connection, _place, .. } = *self;
         let parts = connection.inner.into_parts();
-        (parts.io.io, parts.read_buf, Held { _place })
+        Some((parts.io.io, parts.read_buf, Held { _place }))
     }
 
     /// Closes it in order.
@@ -358,4 +362,6 @@ impl Write for Counted {
     }
 }
 
+/// How long the rest of an exchange may take that ends in another protocol.
+const SWITCHING: Duration = Duration::from_secs(10);
 const CLOSED: io::ErrorKind = io::ErrorKind::ConnectionReset;

@@ -24,6 +24,8 @@ pub(super) struct AppIo {
     framing: Option<Framing>,
     /// The application sends no more.
     ended: bool,
+    /// hyper waits for bytes, and so will see the end.
+    reading: bool,
     /// We send no more, and wait this long for the application to notice.
     lingering: Option<Pin<Box<Sleep>>>,
     /// Bytes that were thrown away in the meantime.
@@ -34,7 +36,8 @@ impl AppIo {
     /// A connection that nothing was read from.
     pub(super) fn new(io: HttpIo, downstream: Arc<Downstream>, speaks: Speaks) -> Self {
         let framing = (speaks == Speaks::Http1).then(Framing::default);
-        Self { io, downstream, framing, ended: false, lingering: None, wasted: 0 }
+        let (reading, lingering, wasted) = (false, None, 0);
+        Self { io, downstream, framing, ended: false, reading, lingering, wasted }
     }
 
     /// The connection itself.
@@ -71,20 +74,23 @@ impl Read for AppIo {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { io, downstream, framing, ended, .. } = self.get_mut();
-        io.poll_read_and(cx, buf, |bytes| {
+        let Self { io, downstream, framing, ended, reading, .. } = self.get_mut();
+        let read = io.poll_read_and(cx, buf, |bytes| {
             if bytes.is_empty() {
                 *ended = true;
                 return;
             }
             let activity = &downstream.activity;
-            activity.received();
+            // Frames of HTTP/2 come when there is no request, too.
             if let Some(framing) = framing
                 && !activity.is_switched()
             {
                 framing.look(bytes);
+                activity.received(framing.is_in_head());
             }
-        })
+        });
+        *reading = read.is_pending();
+        read
     }
 }
 
@@ -109,8 +115,21 @@ impl Write for AppIo {
         self.io.is_write_vectored()
     }
 
+    /// hyper asks for this whenever it has done what it can. Where it does not read, because a body is
+    /// not taken or further requests wait, an application that goes would never be noticed, and what
+    /// the request holds never be given back.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.io).poll_flush(cx))?;
+        let reading = std::mem::take(&mut this.reading);
+        if !reading
+            && this.framing.is_some()
+            && this.downstream.activity.is_busy()
+            && this.io.poll_gone(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -36,7 +36,7 @@ use crate::{
     http::{
         circuit::Circuits,
         connector::Sockets,
-        downstream::{Downstream, HttpWorker, Routes},
+        downstream::{Downstream, HttpWorker, Routes, Standing},
         io::HttpIo,
         serve::{Speaks, serve},
         settings::HttpSettings,
@@ -65,10 +65,11 @@ pub(super) struct Builder {
     places: HashMap<String, Vec<SocketAddr>>,
     settings: HttpSettings,
     speaks: Speaks,
+    standing: Standing,
 }
 
 /// Routes by host, the first that matches.
-struct ByHost(Arc<Vec<(String, Arc<Route>)>>);
+struct ByHost(Arc<Vec<(String, Arc<Route>)>>, Standing);
 
 impl Routes for ByHost {
     fn route(&self, head: &RequestHead<'_>) -> HttpDecision {
@@ -82,6 +83,10 @@ impl Routes for ByHost {
             route: found.map(|(_, route)| Arc::clone(route)),
             foreign_host: host == "foreign.example",
         }
+    }
+
+    fn standing(&self) -> Standing {
+        self.1
     }
 }
 
@@ -125,6 +130,7 @@ pub(super) fn bed() -> Builder {
         places: HashMap::new(),
         settings: HttpSettings::default(),
         speaks: Speaks::Http1,
+        standing: Standing::Good,
     }
 }
 
@@ -152,6 +158,12 @@ impl Builder {
         self
     }
 
+    /// What has become of connections when their requests come.
+    pub(super) fn standing(mut self, standing: Standing) -> Self {
+        self.standing = standing;
+        self
+    }
+
     pub(super) async fn start(self) -> Bed {
         let records = Arc::<Kept>::default();
         let picker = Arc::new(Places { places: self.places, ..Places::default() });
@@ -168,7 +180,7 @@ impl Builder {
         ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap();
-        let (routes, speaks) = (Arc::new(self.routes), self.speaks);
+        let (routes, speaks, standing) = (Arc::new(self.routes), self.speaks, self.standing);
         let drain = Arc::<Notify>::default();
         let (shared, draining) = (Arc::clone(&worker), Arc::clone(&drain));
         tokio::spawn(async move {
@@ -184,7 +196,7 @@ impl Builder {
                 };
                 let downstream = Arc::new(Downstream::new(
                     Arc::clone(&shared),
-                    Box::new(ByHost(Arc::clone(&routes))),
+                    Box::new(ByHost(Arc::clone(&routes), standing)),
                     origin,
                     Original::new(destination),
                 ));
