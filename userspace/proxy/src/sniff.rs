@@ -4,6 +4,9 @@
 //! place (MSG_PEEK), at most [`MOST`] of them, so that whatever reads the connection afterwards
 //! gets all of it and nothing is copied or kept.
 //!
+//! A request may begin with any method. Bytes that may become one with a method hardly anybody uses are
+//! waited for a second, lest the client of another protocol waits for its server's answer in vain.
+//!
 //! An application may stay silent because its server speaks first. Istio waits for ever by default;
 //! so do we, bounded by the idle time of a relay, and for no longer than the listener's timeout.
 
@@ -96,10 +99,17 @@ pub(crate) enum Parsed<T> {
 /// The application broke off, or went without a word.
 pub(crate) async fn sniff(stream: &mut Stream, wanted: Wanted) -> io::Result<Sniffed> {
     let mut timer = pin!(sleep(wanted.timeout));
-    let mut known = 0;
+    let mut so_far = SoFar::default();
+    let mut patience = None;
     poll_fn(|cx| {
-        if let Poll::Ready(sniffed) = poll_sniff(cx, stream, wanted, &mut known) {
+        if let Poll::Ready(sniffed) = poll_sniff(cx, stream, wanted, &mut so_far) {
             return Poll::Ready(sniffed);
+        }
+        if so_far.uncommon {
+            let patience = patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+            if patience.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(Sniffed::Raw));
+            }
         }
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Ok(Sniffed::Raw))
@@ -107,16 +117,25 @@ pub(crate) async fn sniff(stream: &mut Stream, wanted: Wanted) -> io::Result<Sni
     .await
 }
 
+/// What has come so far.
+#[derive(Default)]
+struct SoFar {
+    /// Bytes.
+    known: usize,
+    /// They may become a request, with a method that is hardly ever used.
+    uncommon: bool,
+}
+
 fn poll_sniff(
     cx: &mut Context<'_>,
     stream: &mut Stream,
     wanted: Wanted,
-    known: &mut usize,
+    so_far: &mut SoFar,
 ) -> Poll<io::Result<Sniffed>> {
     scratch::with(|buffer| {
         let buffer = &mut buffer[..MOST];
         loop {
-            let (seen, more) = match ready!(stream.poll_peek(cx, buffer, *known))? {
+            let (seen, more) = match ready!(stream.poll_peek(cx, buffer, so_far.known))? {
                 Seen::End(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Seen::End(seen) => (seen, false),
                 Seen::Bytes(seen) => (seen, seen < MOST),
@@ -130,7 +149,8 @@ fn poll_sniff(
                 let endless = if http { Sniffed::Http(HttpVersion::Http1) } else { Sniffed::Raw };
                 return Poll::Ready(Ok(endless));
             }
-            *known = seen;
+            so_far.known = seen;
+            so_far.uncommon = wanted.http && http::is_uncommon(&buffer[..seen]);
         }
     })
 }
@@ -150,6 +170,10 @@ fn judge(bytes: &[u8], wanted: Wanted) -> Option<Sniffed> {
 /// Bytes looked at: the largest ClientHello and the largest request head that are understood. As
 /// much as a thread's scratch buffer holds, and as Envoy looks at.
 const MOST: usize = scratch::SIZE;
+
+/// How long the rest of a request line is waited for that begins with a word which few requests begin
+/// with, and many other protocols: their servers would be waited for on the other side.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

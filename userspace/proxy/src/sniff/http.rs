@@ -34,9 +34,24 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed<HttpVersion> {
             Some(line) if is_request_line(line) => Parsed::Whole(HttpVersion::Http1),
             Some(_) | None => Parsed::Not,
         },
+        // Words in lower case begin other protocols far more often than requests: those are waited for
+        // only as long as it takes to send them in one piece.
+        None if method(line).iter().any(u8::is_ascii_lowercase) => Parsed::Not,
         None if line.iter().all(|byte| may_be_in_a_line(*byte)) => Parsed::Partial,
         None => Parsed::Not,
     }
+}
+
+/// Whether `bytes`, which may become a request, begin with a method that is not among the common ones,
+/// or with what may become one.
+pub(crate) fn is_uncommon(bytes: &[u8]) -> bool {
+    let line = bytes.trim_ascii_start();
+    let method = method(line);
+    let common = |known: &&str| {
+        let known = known.as_bytes();
+        if method.len() < line.len() { known == method } else { known.starts_with(method) }
+    };
+    !line.is_empty() && !METHODS.iter().any(common)
 }
 
 /// Whether `bytes`, which may become a request line, hold its method: nothing but HTTP goes on like that.
@@ -74,12 +89,40 @@ fn may_be_in_a_method(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+fn method(line: &[u8]) -> &[u8] {
+    line.split(|byte| is_blank(*byte)).next().unwrap_or_default()
+}
+
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The methods of HTTP itself and of the common extensions of it, and of the preface.
+const METHODS: [&str; 21] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+    "PRI",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "SEARCH",
+    "REPORT",
+    "PURGE",
+    "QUERY",
+];
 /// Bytes of a method. HTTP sets no limit; the longest that is registered has 17.
 const METHOD: usize = 32;
 /// Bytes of empty lines before a request, which are none of its own (RFC 9112 §2.2).

@@ -3,9 +3,9 @@
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::testing::{PATIENCE, pair, reset};
+use crate::testing::{pair, reset};
 
-const ALL: Wanted = Wanted { tls: true, http: true, timeout: PATIENCE };
+const ALL: Wanted = Wanted { tls: true, http: true, timeout: crate::testing::PATIENCE };
 
 /// A ClientHello's extensions, and how it is cut into records.
 struct Hello {
@@ -244,8 +244,9 @@ fn every_prefix_of_the_http2_preface() {
 #[test]
 fn other_protocols_show_it_early() {
     for (what, bytes, enough) in [
-        ("SSH", &b"SSH-2.0-OpenSSH_9.6\r\n"[..], 20),
-        ("memcached", b"get key\r\n", 9),
+        ("SSH", &b"SSH-2.0-OpenSSH_9.6\r\n"[..], 10),
+        ("lower case", b"hello", 1),
+        ("memcached", b"get key\r\n", 1),
         ("Redis", b"*1\r\n$4\r\nPING\r\n", 3),
         ("an inline Redis command", b"GETSET a b\r\n", 12),
         ("SMTP", b"EHLO client.example\r\n", 21),
@@ -322,6 +323,28 @@ async fn silence_is_raw_when_the_time_is_over() {
     let wanted = Wanted { timeout: Duration::from_secs(5), ..ALL };
     assert_eq!(sniff(&mut ours, wanted).await.unwrap(), Sniffed::Raw);
     drop(app);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_that_few_requests_begin_with_is_waited_for_a_second() {
+    for (word, sniffed) in [("PING", Sniffed::Raw), ("PING 1", Sniffed::Raw)] {
+        let (mut ours, mut app) = pair().await;
+        app.write_all(word.as_bytes()).await.unwrap();
+        let start = tokio::time::Instant::now();
+        assert_eq!(sniff(&mut ours, ALL).await.unwrap(), sniffed);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
+    for (word, uncommon) in [
+        ("", false),
+        ("P", false),
+        ("GET", false),
+        ("GET /", false),
+        ("PRI *", false),
+        ("PIN", true),
+    ] {
+        assert_eq!(http::is_uncommon(word.as_bytes()), uncommon, "{word}");
+    }
+    assert!(http::is_uncommon(b"GE /") && http::is_uncommon(b"\r\nPING"));
 }
 
 #[tokio::test]
