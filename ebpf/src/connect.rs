@@ -73,7 +73,7 @@ fn gather(
     let own_cgroup = report::current_cgroup() == config.own_cgroup;
     let (matched, row) = snapshot.row(to);
     let policy_decides = matched == Matched::Nothing && snapshot.head.denies_unknown();
-    let own_matters = policy_decides || matched == Matched::Port;
+    let own_matters = policy_decides || matched == Matched::Port || row.is_policy();
     let class = classify(to, config);
     Facts {
         class,

@@ -70,6 +70,19 @@ fn registry_only_refuses_the_unknown_at_once() {
 }
 
 #[test]
+fn a_policy_that_needs_the_proxy_leaves_local_destinations_alone() {
+    let node = Node::new();
+    let _servers = servers(&node);
+    let policy = "meshConfig: {outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}";
+    let daemon = node.daemon().config(policy).start();
+    check_local(&node, &daemon);
+    // Everything else is the proxy's.
+    assert_eq!(answer(&node, WORLD_V4[0]), WORLD_V4[0], "{}", daemon.log());
+    assert_eq!(daemon.wait_record().upstream_cluster, "PassthroughCluster");
+    daemon.stop();
+}
+
+#[test]
 fn registry_only_leaves_local_destinations_alone() {
     let node = Node::new();
     let _servers = servers(&node);

@@ -195,7 +195,9 @@ pub fn decide(facts: &Facts) -> Verdict {
     if facts.excluded && !exact {
         return Verdict::Leave(Leave::Excluded);
     }
-    if facts.own_address && matches!(facts.matched, Matched::Port | Matched::Nothing) {
+    let unnamed =
+        matches!(facts.matched, Matched::Port | Matched::Nothing) || facts.row.is_policy();
+    if facts.own_address && unnamed {
         return Verdict::Leave(Leave::Local);
     }
     if matches!(facts.matched, Matched::Nothing) {
@@ -327,6 +329,9 @@ mod tests {
     #[test]
     fn own_addresses_are_left_by_ports_and_policy_only() {
         let own = |facts| Facts { own_address: true, denies_unknown: true, ..facts };
+        let everything = with_row(Matched::Prefix, ROW.policy());
+        assert_eq!(decide(&own(everything)), Verdict::Leave(Leave::Local));
+        assert_eq!(decide(&everything), Verdict::Proxy(ROW.policy()));
         assert_eq!(decide(&own(with_row(Matched::Port, ROW))), Verdict::Leave(Leave::Local));
         assert_eq!(decide(&own(PLAIN)), Verdict::Leave(Leave::Local));
         assert_eq!(decide(&own(with_row(Matched::Prefix, ROW))), Verdict::Proxy(ROW));

@@ -54,6 +54,7 @@ const FLAG_REJECT_ON_DOWN: u8 = 1;
 const FLAG_PASS_ON_DOWN: u8 = 2;
 const FLAG_ALLOCATED: u8 = 4;
 const FLAG_NO_PATH: u8 = 8;
+const FLAG_POLICY: u8 = 16;
 
 /// What a row wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +118,19 @@ impl Row {
     pub const fn no_path(mut self) -> Self {
         self.flags |= FLAG_NO_PATH;
         self
+    }
+
+    /// The row marked as the outbound traffic policy's: it stands for everything that no service has,
+    /// so that a network namespace's own addresses are left alone, as they are without such a row.
+    pub const fn policy(mut self) -> Self {
+        self.flags |= FLAG_POLICY;
+        self
+    }
+
+    /// Whether the row is the policy's.
+    #[inline(always)]
+    pub const fn is_policy(&self) -> bool {
+        self.flags & FLAG_POLICY != 0
     }
 
     /// Whether this is [`Row::NONE`].

@@ -22,6 +22,15 @@ pub fn cgroup2_root() -> Result<PathBuf, Error> {
     find_cgroup2(&mounts).ok_or(Error::NoCgroup2)
 }
 
+/// Whether this process is in a cgroup namespace of its own, as in most containers: what it takes for
+/// the root is then only its own part of the hierarchy. Unknown counts as no.
+pub(crate) fn is_private_namespace() -> bool {
+    fs::metadata("/proc/self/ns/cgroup").is_ok_and(|namespace| namespace.ino() != INITIAL)
+}
+
+/// The number of the namespace that the kernel starts with (PROC_CGROUP_INIT_INO in linux/proc_ns.h).
+const INITIAL: u64 = 0xeffffffb;
+
 fn find_cgroup2(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;

@@ -20,7 +20,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::{
     addresses::{self, AddressChanges},
     bytes::{self, ConfigBytes, KeyBytes, OriginalBytes, OwnAddressBytes, TupleBytes},
-    cgroup::{OwnCgroup, cgroup2_root, nearest_ancestors},
+    cgroup::{OwnCgroup, cgroup2_root, is_private_namespace, nearest_ancestors},
     dns::{DnsServers, DnsSockets, Heartbeat},
     error::Error,
     events::{Forward, Notice, Sources, Watch},
@@ -107,6 +107,13 @@ impl Datapath {
     pub fn load(settings: Settings) -> Result<Self, Error> {
         preflight::check()?;
         let root = cgroup2_root()?;
+        if settings.cgroups.is_empty() && is_private_namespace() {
+            tracing::warn!(
+                root = %root.display(),
+                "this is a cgroup namespace of its own: processes outside of it are not captured; \
+                 run in the host's (for containers: --cgroupns=host)"
+            );
+        }
         let wanted =
             if settings.cgroups.is_empty() { vec![root.clone()] } else { settings.cgroups.clone() };
         let cgroups = nearest_ancestors(&wanted, &root)?

@@ -113,6 +113,69 @@
 //! *Consequences.* A start or a reload is no outage. Whether a certificate is good stays the
 //! application's judgement, so no secret belongs in `healthCheck.headers`.
 //!
+//! # Age and namespace of resources in files (2026-11)
+//!
+//! *Context.* Istio lets the oldest of two resources win, and a file has neither an age that outlives a
+//! copy nor a namespace of its own.
+//!
+//! *Choice.* `metadata.creationTimestamp` where it is written, else the order of namespace and name;
+//! never the file's times. Without `metadata.namespace` a resource is in `default`, and the node is
+//! where `node.namespace` says.
+//!
+//! *Consequences.* The same files mean the same on every node and after every copy.
+//!
+//! # The checks that Istio leaves out are asked for (2026-11)
+//!
+//! *Context.* Istio compares neither the destination of a request with the host that it asks for, nor
+//! the server name of a connection with the service whose address it dials. Both are ways around
+//! REGISTRY_ONLY, and both are what some configurations rest on.
+//!
+//! *Choice.* As Istio by default; `strict: true` compares.
+//!
+//! # Refusals happen inside connect() (2026-11)
+//!
+//! *Context.* Under REGISTRY_ONLY Istio accepts a connection to an unknown destination and closes it.
+//!
+//! *Choice.* ECONNREFUSED from connect(), as a firewall that rejects; the record says `UH` and
+//! BlackHoleCluster as there.
+//!
+//! *Consequences.* Programs see at once what they would take for a broken server. Where a listener has
+//! to look at the first bytes, the connection is still accepted and then closed.
+//!
+//! # A door has no original destination (2026-11)
+//!
+//! *Context.* Whoever dials a Gateway's server or the HTTP proxy dials us. A service with resolution
+//! NONE, or the policy for unknown hosts, leads to where the client dialled; in Istio that is the
+//! gateway itself, again.
+//!
+//! *Choice.* What the client asks for stands in its place: the authority of a request, the server name of
+//! a ClientHello, resolved by us. Without either the connection is closed.
+//!
+//! *Consequences.* A wildcard service with resolution NONE works behind a gateway, for the hosts that a
+//! VirtualService of the gateway names; the HTTP proxy reaches unknown hosts under ALLOW_ANY.
+//! A connection that turns out to lead to a door of ours is refused: `upstream_leads_back_to_egressd`.
+//!
+//! # TLS that cannot be had closes the connection (2026-11)
+//!
+//! *Context.* Istio's sidecars ignore `credentialName` in a DestinationRule without a
+//! `workloadSelector`, and send plaintext.
+//!
+//! *Choice.* A credential is a folder below `credentials`, for DestinationRules and Gateways alike. One
+//! that is missing fails the connections that need it, with the reason in the record, until it is
+//! there. Only mesh TLS that nobody asked for, to MESH_INTERNAL endpoints that announce it, is left out
+//! where the node has no `identity`, with one warning.
+//!
+//! # Who may fill the namespaces (2026-11)
+//!
+//! *Context.* With `capture.namespaces: all` each network namespace costs descriptors, and on most
+//! hosts anybody may make namespaces.
+//!
+//! *Choice.* 256 in all, of which the processes of one user other than root fill 32. Reports of new ones
+//! are dropped while eight are worked at: the next connection reports again. Namespaces without a
+//! process are given up, and the addresses of the others learned anew, every 30 s.
+//!
+//! *Consequences.* Beyond the limits `capture.onProxyDown` answers.
+//!
 //! # Where answers differ from Istio's on purpose (2026-11)
 //!
 //! `answers: istio` in egressd.yaml, or `explain --answers istio`, gives Istio's own; the
@@ -127,4 +190,7 @@
 //! | a service with an allocated VIP, dialled at its real address | passes as unknown | is found by SNI or Host | as it is without VIPs (seeds.md) | `matrix/*-auto-*` |
 //! | an undeclared port of an allocated VIP | goes to 240.x, which leads nowhere | the host is resolved and the connection forwarded as PassthroughCluster (ALLOW_ANY and DNS resolution), else refused at once | declaring 80 must not break 443 | |
 //! | ports 15001 and 15006 of any destination | black hole | ordinary ports | our listeners are elsewhere | |
+//! | a DestinationRule's `credentialName` on a node, without `workloadSelector` | is ignored: plaintext | is used, else the connection fails | never plaintext by accident | |
+//! | resolution NONE, and unknown hosts, behind a gateway or the HTTP proxy | lead to the gateway itself | lead to what the client asks for | nothing else makes sense there | |
+//! | a sniffed port whose client stays silent | is waited on for ever | for an hour, as any idle connection | a limit for everything | |
 //! | whose VIP it is when two hosts share one | changes from push to push | the oldest one's, then by name | an answer must be the same twice | |

@@ -290,10 +290,7 @@ impl Work {
     fn hear(&self, namespaces: &Arc<Namespaces>, notice: Notice) {
         match notice {
             Notice::NewNetns { .. } if self.state.capture().namespaces == Own => {}
-            Notice::NewNetns { socket } => {
-                let (namespaces, state) = (Arc::clone(namespaces), Arc::clone(&self.state));
-                tokio::task::spawn_blocking(move || namespaces.enter(&state, socket));
-            }
+            Notice::NewNetns { socket } => namespaces.enter_soon(&self.state, socket),
             Notice::Addresses => {
                 if let Err(error) = self.state.datapath().learn_addresses() {
                     tracing::warn!(%error, "learning our addresses");

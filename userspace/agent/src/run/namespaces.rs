@@ -5,10 +5,13 @@
 //! A listener keeps its namespace alive, so those without a process are given up again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,15 +25,23 @@ use super::{dns, state::State};
 pub(super) const SWEEP: Duration = Duration::from_secs(30);
 /// Namespaces listened in at once: each costs 98 descriptors.
 const MOST: usize = 256;
+/// Of these, those that processes of one user other than root have made us enter: anybody may make
+/// namespaces, and nobody must use up everybody's.
+const MOST_OF_A_USER: usize = 32;
+/// Reports worked at or waiting; further ones are dropped, and come again with the next connection.
+const WAITING: usize = 8;
 
 /// The namespaces we listen in, beside our own.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     known: Mutex<BTreeMap<u64, Known>>,
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct Known {
+    /// Who connected there first.
+    uid: u32,
     /// What `/proc/PID/ns/net` of its processes points to.
     link: PathBuf,
     listeners: Vec<ListenerId>,
@@ -38,14 +49,36 @@ struct Known {
 }
 
 impl Namespaces {
-    /// Listens in the namespace of a process that has just connected. Blocks for some milliseconds.
-    pub(super) fn enter(&self, state: &Arc<State>, socket: Socket) {
+    /// Listens in the namespace of a process that has just connected, on a thread that may block.
+    pub(super) fn enter_soon(self: &Arc<Self>, state: &Arc<State>, socket: Socket) {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            tracing::debug!(netns = socket.netns, "too many new network namespaces at once");
+            return;
+        }
+        let (namespaces, state) = (Arc::clone(self), Arc::clone(state));
+        tokio::task::spawn_blocking(move || {
+            namespaces.enter(&state, socket);
+            namespaces.waiting.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    fn enter(&self, state: &Arc<State>, socket: Socket) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains_key(&socket.netns) {
             return;
         }
-        if known.len() >= MOST {
-            tracing::warn!(limit = MOST, "no more network namespaces are listened in");
+        if !has_room(&known, socket.uid) {
+            // Some may have been left since the last look.
+            sweep(&mut known, state);
+        }
+        if !has_room(&known, socket.uid) {
+            tracing::warn!(
+                limit = MOST,
+                limit_of_a_user = MOST_OF_A_USER,
+                uid = socket.uid,
+                "no more network namespaces are listened in"
+            );
             return;
         }
         match open(state, socket) {
@@ -60,25 +93,53 @@ impl Namespaces {
         }
     }
 
-    /// Gives up the namespaces that no process is in.
-    pub(super) fn sweep(&self, state: &State) {
+    /// Gives up the namespaces that no process is in, and learns the addresses of the others anew:
+    /// an interface may have come after us.
+    pub(super) fn sweep(&self, state: &Arc<State>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_empty() {
-            return;
-        }
-        // Without a list of processes nothing is known, and nothing is given up.
-        let Ok(inhabited) = inhabited() else { return };
-        known.retain(|netns, entry| {
-            let stays = inhabited.contains(&entry.link);
-            if !stays {
-                tracing::info!(netns, "a namespace has no process: leaving it");
-                entry.listeners.iter().for_each(|listener| state.server.stop(*listener));
-                entry.dns.into_iter().for_each(|sockets| state.dns.close(sockets));
-                state.datapath().forget_addresses(NetnsCookie::from_raw(*netns));
+        for (netns, pid) in sweep(&mut known, state) {
+            let state = Arc::clone(state);
+            let visit = move || {
+                let here = NetnsCookie::current().ok().map(NetnsCookie::raw);
+                // The process may be gone and its number another one's.
+                if here == Some(netns) { state.datapath().learn_addresses() } else { Ok(()) }
+            };
+            match in_netns_of(pid, visit) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, netns, "learning a namespace's addresses"),
+                Err(error) => tracing::debug!(%error, netns, "a process has gone"),
             }
-            stays
-        });
+        }
     }
+}
+
+fn has_room(known: &BTreeMap<u64, Known>, uid: u32) -> bool {
+    let theirs = known.values().filter(|entry| entry.uid == uid).count();
+    known.len() < MOST && (uid == 0 || theirs < MOST_OF_A_USER)
+}
+
+/// Gives up namespaces without a process. Of the others, their cookies and a process in each.
+fn sweep(known: &mut BTreeMap<u64, Known>, state: &State) -> Vec<(u64, u32)> {
+    if known.is_empty() {
+        return Vec::new();
+    }
+    // Without a list of processes nothing is known, and nothing is given up.
+    let Ok(inhabited) = inhabited() else { return Vec::new() };
+    let mut stay = Vec::new();
+    known.retain(|netns, entry| match inhabited.get(&entry.link) {
+        Some(pid) => {
+            stay.push((*netns, *pid));
+            true
+        }
+        None => {
+            tracing::info!(netns, "a namespace has no process: leaving it");
+            entry.listeners.iter().for_each(|listener| state.server.stop(*listener));
+            entry.dns.into_iter().for_each(|sockets| state.dns.close(sockets));
+            state.datapath().forget_addresses(NetnsCookie::from_raw(*netns));
+            false
+        }
+    });
+    stay
 }
 
 fn open(state: &Arc<State>, socket: Socket) -> Result<Option<Known>, Box<dyn std::error::Error>> {
@@ -111,7 +172,7 @@ fn open(state: &Arc<State>, socket: Socket) -> Result<Option<Known>, Box<dyn std
         .map(|socket| state.server.serve(socket))
         .collect::<Result<_, _>>()?;
     let dns = dns.map(|sockets| state.dns.listen(sockets)).transpose()?.flatten();
-    Ok(Some(Known { link, listeners, dns }))
+    Ok(Some(Known { uid: socket.uid, link, listeners, dns }))
 }
 
 /// What a visit brings home.
@@ -121,14 +182,40 @@ struct Found {
     dns: Option<DnsSockets>,
 }
 
-/// What the network namespaces of all processes are called.
-fn inhabited() -> std::io::Result<BTreeSet<PathBuf>> {
-    let names = fs::read_dir("/proc")?
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
-        })
-        .filter_map(|entry| fs::read_link(Path::join(&entry.path(), "ns/net")).ok())
-        .collect();
-    Ok(names)
+/// What the network namespaces of all processes are called, with a process of each.
+fn inhabited() -> std::io::Result<BTreeMap<PathBuf, u32>> {
+    let processes = fs::read_dir("/proc")?.filter_map(Result::ok).filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((fs::read_link(entry.path().join("ns/net")).ok()?, pid))
+    });
+    Ok(processes.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_uses_up_everybodys_namespaces() {
+        let mut known = BTreeMap::new();
+        let mut add = |netns: u64, uid: u32| {
+            let room = has_room(&known, uid);
+            if room {
+                let (link, listeners) = (PathBuf::new(), Vec::new());
+                known.insert(netns, Known { uid, link, listeners, dns: None });
+            }
+            room
+        };
+        let of_one = (0..1000).filter(|netns| add(*netns, 1000)).count();
+        assert_eq!(of_one, MOST_OF_A_USER);
+        let of_root = (1000..2000).filter(|netns| add(*netns, 0)).count();
+        assert_eq!(of_root, MOST - MOST_OF_A_USER);
+        assert!(!add(5000, 1001));
+    }
+
+    #[test]
+    fn we_are_a_process_in_our_namespace() {
+        let ours = fs::read_link("/proc/self/ns/net").unwrap();
+        assert!(inhabited().unwrap().contains_key(&ours));
+    }
 }

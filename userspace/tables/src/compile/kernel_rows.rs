@@ -51,7 +51,8 @@ pub(crate) fn build(
     rows.ranges(vip_ranges);
     if policy.needs_proxy() {
         for everything in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-            rows.prefix(0, everything, 0, Wanted::of(None, OnDown::Default));
+            let wanted = Wanted::of(None, OnDown::Default);
+            rows.prefix(0, everything, 0, Wanted { policy: true, ..wanted });
         }
     }
     rows.finish(policy)
@@ -72,11 +73,12 @@ struct Wanted {
     verdict: RowVerdict,
     on_down: OnDown,
     allocated: bool,
+    policy: bool,
 }
 
 impl Wanted {
     fn of(service: Option<ServiceId>, on_down: OnDown) -> Self {
-        Self { service, verdict: RowVerdict::Proxy, on_down, allocated: false }
+        Self { service, verdict: RowVerdict::Proxy, on_down, allocated: false, policy: false }
     }
 
     /// The first service stays; a proxy that is down is answered by the strictest.
@@ -84,12 +86,15 @@ impl Wanted {
         self.on_down = strictest(self.on_down, other.on_down);
         self.service = self.service.or(other.service);
         self.allocated |= other.allocated;
+        // A service that has every address names those of the node, too.
+        self.policy &= other.policy;
     }
 
     fn row(self) -> Row {
         let service = self.service.map_or(NO_SERVICE, |id| id.0);
         let row = Row::new(self.verdict, service).on_down(self.on_down);
-        if self.allocated { row.allocated() } else { row }
+        let row = if self.allocated { row.allocated() } else { row };
+        if self.policy { row.policy() } else { row }
     }
 }
 

@@ -26,7 +26,8 @@ fn row(tables: &Tables, to: &str) -> String {
         OnDown::Reject => ", reject when down",
     };
     let allocated = if row.is_allocated() { ", allocated" } else { "" };
-    format!("{table}: {verdict}{allocated}{down}")
+    let policy = if row.is_policy() { ", policy" } else { "" };
+    format!("{table}: {verdict}{allocated}{policy}{down}")
 }
 
 #[test]
@@ -120,8 +121,8 @@ fn what_a_proxy_that_is_down_means() {
 fn unknown_requests_that_the_proxy_must_see() {
     let tables =
         World::default().mesh("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}").tables();
-    assert_eq!(row(&tables, "203.0.113.1:80"), "block: proxy");
-    assert_eq!(row(&tables, "[2001:db8::1]:443"), "block: proxy");
+    assert_eq!(row(&tables, "203.0.113.1:80"), "block: proxy, policy");
+    assert_eq!(row(&tables, "[2001:db8::1]:443"), "block: proxy, policy");
 }
 
 #[test]
