@@ -8,6 +8,7 @@ use crate::cmd;
 
 mod capture;
 mod dns;
+mod http;
 mod record;
 mod session;
 mod stats;
@@ -30,6 +31,8 @@ enum Name {
     Capture,
     /// Names answered beside unbound, names forwarded, and the memory of 20,000.
     Dns,
+    /// Small requests over HTTP/1 and HTTP/2, and the weight of rules, beside other proxies.
+    Http,
     /// Reading, compiling, deciding and changing 10,000 services.
     Tables,
     /// Connections, small requests, bulk and memory beside other proxies.
@@ -40,7 +43,7 @@ impl Name {
     /// Whether it is measured in a session of its own, before other work on the machine.
     fn goes_first(self) -> bool {
         match self {
-            Self::Dns | Self::Tcp => true,
+            Self::Dns | Self::Http | Self::Tcp => true,
             Self::Capture | Self::Tables => false,
         }
     }
@@ -54,6 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let report = match args.name {
         Name::Capture => capture::run()?,
         Name::Dns => dns::run()?,
+        Name::Http => http::run()?,
         Name::Tables => tables::run()?,
         Name::Tcp => tcp::run()?,
     };

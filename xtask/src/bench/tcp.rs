@@ -10,9 +10,9 @@
 //! did on their time.
 
 mod peers;
-mod place;
+pub(super) mod place;
 mod report;
-mod usage;
+pub(super) mod usage;
 
 use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 

@@ -5,26 +5,24 @@ use std::path::Path;
 use egressd_tests::{Netns, Running, Spawn};
 
 /// The processor of the load and the backend.
-pub(super) const LOAD_CPU: &str = "0";
+pub(in crate::bench) const LOAD_CPU: &str = "0";
 /// The proxy's.
-pub(super) const PROXY_CPU: &str = "1";
+pub(in crate::bench) const PROXY_CPU: &str = "1";
 /// Where the backend listens.
-pub(super) const BACKEND: &str = "10.78.0.1";
+pub(in crate::bench) const BACKEND: &str = "10.78.0.1";
 /// Its ports: what is dialled by address, and by SNI.
-pub(super) const PORTS: [u16; 2] = [9000, 9443];
+pub(in crate::bench) const PORTS: [u16; 2] = [9000, 9443];
 
 /// The backend in its namespace.
-pub(super) struct Place {
+pub(in crate::bench) struct Place {
     world: Netns,
     _backend: Running,
 }
 
 impl Place {
     /// Starts the backend.
-    pub(super) fn new(load: &Path) -> Self {
-        let world = Netns::new();
-        tune(&world);
-        world.ip(&format!("address add {BACKEND}/32 dev lo"));
+    pub(in crate::bench) fn new(load: &Path) -> Self {
+        let world = world();
         let mut backend = Spawn::new(["taskset", "--cpu-list", LOAD_CPU]).arg(load).arg("backend");
         for port in PORTS {
             backend = backend.arg(format!("{BACKEND}:{port}"));
@@ -34,8 +32,15 @@ impl Place {
         Self { world, _backend: backend }
     }
 
+    /// Runs a backend of another kind.
+    pub(in crate::bench) fn serving(start: impl FnOnce(&Netns) -> Running) -> Self {
+        let world = world();
+        let backend = start(&world);
+        Self { world, _backend: backend }
+    }
+
     /// A namespace from which the backend is reached, the `number`th.
-    pub(super) fn link(&self, number: usize) -> Netns {
+    pub(in crate::bench) fn link(&self, number: usize) -> Netns {
         let netns = Netns::new();
         tune(&netns);
         let (here, there) = (format!("10.78.{number}.2/24"), format!("10.78.{number}.1/24"));
@@ -43,6 +48,14 @@ impl Place {
         netns.ip(&format!("route add default via 10.78.{number}.1"));
         netns
     }
+}
+
+/// The backend's namespace.
+fn world() -> Netns {
+    let world = Netns::new();
+    tune(&world);
+    world.ip(&format!("address add {BACKEND}/32 dev lo"));
+    world
 }
 
 /// Room for many connections one after the other.
