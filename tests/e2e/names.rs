@@ -4,7 +4,9 @@ mod addresses;
 mod by_name;
 mod capture;
 mod clients;
+mod hostile;
 mod outage;
+mod resolution;
 mod resolv_conf;
 mod stub;
 

@@ -1,6 +1,6 @@
 //! Virtual addresses: whose they are, for how long, and what they lead to.
 
-use std::{ffi::OsString, fs};
+use std::{ffi::OsString, fs, time::SystemTime};
 
 use egressd_tests::{Behaviour, Bind, Daemon, Node, Servers, Signal, WORLD_V4};
 
@@ -63,8 +63,45 @@ fn a_state_that_cannot_be_used_is_set_aside() {
     }
 }
 
+/// A state in which every address but that of `kept.test` rests for an hour.
+fn nearly_exhausted() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let row = |name: &str, n: u32| {
+        let [_, _, a, b] = n.to_be_bytes();
+        serde_json::json!({
+            "namespace": "default", "entry": name, "host": format!("{name}.test"),
+            "v4": format!("240.240.{a}.{b}"), "v6": format!("2001:2::{n:x}"),
+        })
+    };
+    let resting: Vec<_> = (2..=0xffff)
+        .map(|n| serde_json::json!({"was": row(&format!("gone-{n}"), n), "until": now + 3600}))
+        .collect();
+    let given = [row("kept", 1)];
+    serde_json::json!({"version": 1, "next": 2, "given": given, "resting": resting}).to_string()
+}
+
+#[test]
+fn a_range_without_addresses_left_leaves_hosts_to_the_upstream() {
+    let node = node();
+    let bind = Bind::start(&node.world, UPSTREAM, "late 1 IN A 192.0.2.9");
+    let names = ["kept", "late"].map(|name| service(name, "STATIC", &[WORLD_V4[0]]));
+    let builder = names.into_iter().fold(node.daemon(), |builder, yaml| builder.resource(yaml));
+    let state = builder.folder().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("vips.json"), nearly_exhausted()).unwrap();
+    let daemon = builder.start();
+    let log = daemon.log();
+    let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(errors.len(), 1, "{log}");
+    assert!(errors[0].contains("late.test") && errors[0].contains("240.240.0.0/16"), "{log}");
+    assert_eq!(address(&node, "kept.test"), "240.240.0.1");
+    assert_eq!(address(&node, "late.test"), "192.0.2.9");
+    assert!(bind.queries("late.test", "A") > 0);
+    daemon.stop();
+}
+
 /// Talks over a connection whenever it is told to.
-const TALKER: &str = r#"
+pub(super) const TALKER: &str = r#"
 import signal, socket, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 address = socket.gethostbyname(sys.argv[1])

@@ -3,6 +3,7 @@
 //! Every key has a default, and an empty file is valid. Command-line flags override keys.
 
 mod access_log;
+mod cache;
 mod capture;
 mod dns;
 mod duration;
@@ -249,7 +250,7 @@ mod tests {
              drainTimeout: 1m30s\n\
              identity: {certificate: \"\", key: \"\", ca: \"\", trustDomain: cluster.local}\n\
              credentials: /run/secrets\n\
-             dns: {capture: resolv.conf, upstreams: [1.1.1.1], allocateVips: false}\n\
+             dns: {capture: resolv.conf, upstreams: [1.1.1.1], allocateVips: false, cache: {maxStale: 1h}}\n\
              accessLog: {path: /tmp/log, encoding: JSON}\n\
              http: {envoyHeaders: true, requestHeadersTimeout: 5s, idleTimeout: 1m, streamIdleTimeout: 0s}\n\
              meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n",

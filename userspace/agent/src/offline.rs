@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use egressd_dns::VipState;
+use egressd_dns::VipSnapshot;
 use egressd_model::{Diagnostic, Model, ParsedFile};
 use egressd_tables::{
     DEFAULT_V4, DEFAULT_V6, Tables, VipAllocation, VipExhausted, VipRequest, requests,
@@ -131,19 +131,18 @@ impl Vips {
             Self::OfDaemon => Some(&config.state_directory),
             Self::OfState(directory) => Some(directory),
         };
-        let state = directory.filter(|directory| directory.join(VIP_FILE).exists());
-        let state = state.and_then(|directory| {
-            VipState::open(directory, DEFAULT_V4, DEFAULT_V6).ok().map(|(state, _)| state)
-        });
-        match state {
-            Some(state) => state.preview(requests, SystemTime::now()),
+        let read = |directory: &PathBuf| VipSnapshot::read(directory, DEFAULT_V4, DEFAULT_V6);
+        match directory.map(read) {
+            Some(Ok(state)) => state.preview(requests, SystemTime::now()),
+            // As a daemon would: it sets the file aside and begins anew.
+            Some(Err(error)) => {
+                args::warn(&error);
+                VipAllocation::default().allocate(requests)
+            }
             None => VipAllocation::default().allocate(requests),
         }
     }
 }
-
-/// The daemon's file of virtual addresses in its state directory.
-const VIP_FILE: &str = "vips.json";
 
 /// Whether a file holds resources rather than the daemon's settings.
 pub(crate) fn is_resource_file(file: &ParsedFile) -> bool {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use egressd_dns::{VipState, VipStateError};
@@ -153,6 +153,11 @@ impl Store {
     /// The files and folders that are read, or will be once they are there.
     pub(crate) fn watched(&self) -> &[PathBuf] {
         self.settings.config.resources.to_watch()
+    }
+
+    /// How far apart attempts to resolve a name are at most, after failures.
+    pub(crate) fn dns_refresh_rate(&self) -> Duration {
+        self.settings.mesh.dns_refresh_rate()
     }
 
     /// The files and folders that are read.

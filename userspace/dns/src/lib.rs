@@ -23,12 +23,12 @@ mod wire;
 
 pub use self::{
     answer::{Response, respond},
-    metrics::{BOUNDS, Counter, Histogram, Metrics},
+    metrics::{BOUNDS, Counter, Gauge, Histogram, Metrics},
     names::{Found, Names},
     resolv_conf::{Changes, Paths, SystemDns, SystemDnsError},
     resolver::{Known, Origin, ResolveError, Resolver, ResolverSettings},
     server::{Listeners, ListenersId, Server, Wiring},
     socket::{Asked, NotKnown, SocketKind, SocketMaker, plain_socket},
-    state::{Allocated, REST, SetAside, VipState, VipStateError},
+    state::{Allocated, REST, SetAside, VipSnapshot, VipState, VipStateError},
     upstream::{Foreign, InvalidUpstream, Transport, Upstream, Upstreams},
 };

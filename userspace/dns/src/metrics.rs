@@ -31,6 +31,8 @@ pub struct Metrics {
     /// `dns_resolution_failures_total`: those that got no answer. A name that does not exist is an
     /// answer.
     pub resolution_failures: Counter,
+    /// `dns_failing_names`: names of clusters whose last resolution got no answer.
+    pub failing_names: Gauge,
     /// `dns_stale_answers_total`: look-ups that got addresses past their time, because no upstream
     /// answers.
     pub stale_answers: Counter,
@@ -49,6 +51,27 @@ impl Counter {
     /// Adds several.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that grows and shrinks.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// One more; gives how many there were.
+    pub(crate) fn increment(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// One less; gives how many there were. For each there must have been an increment.
+    pub(crate) fn decrement(&self) -> u64 {
+        self.0.fetch_sub(1, Ordering::Relaxed)
     }
 
     /// The number.
@@ -140,6 +163,9 @@ impl fmt::Display for Metrics {
         for (name, help, counter) in counters {
             write!(f, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}\n", counter.get())?;
         }
+        let (name, help) = ("dns_failing_names", "Names of clusters that got no answer last time");
+        let failing = self.failing_names.get();
+        write!(f, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {failing}\n")?;
         let name = "dns_upstream_request_duration_seconds";
         write!(f, "# HELP {name} Time until upstreams answered\n# TYPE {name} histogram\n")?;
         for (bound, count) in self.upstream_duration.cumulative() {

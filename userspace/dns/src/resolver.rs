@@ -320,6 +320,25 @@ impl Inner {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A name got no answer, for the first time in a row. The first of all such names is worth a
+    /// line; which others follow is in the log at its finest.
+    fn outage(&self, error: &ResolveError) {
+        tracing::debug!(%error, "a name cannot be resolved");
+        if self.metrics.failing_names.increment() == 0 {
+            let longest = self.settings.max_stale;
+            tracing::warn!(
+                %error, ?longest, "names cannot be resolved; their last addresses go on serving"
+            );
+        }
+    }
+
+    /// A name that got no answer has got one, or is forgotten.
+    fn outage_over(&self) {
+        if self.metrics.failing_names.decrement() == 1 {
+            tracing::info!("every name has an answer again");
+        }
+    }
+
     /// How long a look-up may take: all servers, one after the other, and a moment.
     fn patience(&self) -> Duration {
         let attempts = u32::try_from(self.settings.attempts.max(1)).unwrap_or(1);

@@ -28,6 +28,13 @@ pub struct VipState {
     saved: StateFile,
 }
 
+/// The allocation of a node as it is kept, for commands that only look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipSnapshot {
+    ranges: Ranges,
+    state: StateFile,
+}
+
 /// Where addresses come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ranges {
@@ -97,6 +104,14 @@ pub enum VipStateError {
         /// Why.
         source: io::Error,
     },
+    /// The file is not ours, or damaged, and only looked at.
+    #[error("{path} cannot be used: {reason}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file that cannot be used cannot be put out of the way either.
     #[error("setting {path} aside")]
     SetAside {
@@ -152,30 +167,9 @@ impl VipState {
     /// Gives an address to every host that needs one, and writes the file if anything has changed.
     /// `requests` are those of [`egressd_tables::requests`], oldest first.
     pub fn allocate(&mut self, requests: &[VipRequest], now: SystemTime) -> Allocated {
-        let (state, allocation, exhausted) = self.plan(requests, now);
+        let (state, allocation, exhausted) = self.ranges.plan(&self.state, requests, now);
         self.state = state;
         Allocated { allocation, exhausted, saved: self.save() }
-    }
-
-    /// What [`VipState::allocate`] would give, with nothing written or remembered: for commands that
-    /// only look.
-    pub fn preview(
-        &self,
-        requests: &[VipRequest],
-        now: SystemTime,
-    ) -> (VipAllocation, Vec<VipExhausted>) {
-        let (_, allocation, exhausted) = self.plan(requests, now);
-        (allocation, exhausted)
-    }
-
-    fn plan(
-        &self,
-        requests: &[VipRequest],
-        now: SystemTime,
-    ) -> (StateFile, VipAllocation, Vec<VipExhausted>) {
-        // Checked when the state was opened.
-        let empty = self.ranges.empty().unwrap_or_default();
-        plan::allocate(&self.state, &empty, requests, now)
     }
 
     fn save(&mut self) -> Result<(), VipStateError> {
@@ -191,7 +185,47 @@ impl VipState {
     }
 }
 
+impl VipSnapshot {
+    /// Reads the state of a directory; without one it is empty. Nothing is written, made or put out of
+    /// the way.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read, or cannot be used: a daemon would set it aside.
+    pub fn read(directory: &Path, range_v4: &str, range_v6: &str) -> Result<Self, VipStateError> {
+        let ranges = Ranges { v4: range_v4.to_owned(), v6: range_v6.to_owned() };
+        ranges.empty()?;
+        let path = directory.join(file::NAME);
+        match file::read(&path) {
+            Ok(state) => Ok(Self { ranges, state: state.unwrap_or_default() }),
+            Err(Unusable::Unreadable(source)) => Err(VipStateError::Read { path, source }),
+            Err(Unusable::Wrong(reason)) => Err(VipStateError::Unusable { path, reason }),
+        }
+    }
+
+    /// What [`VipState::allocate`] would give.
+    pub fn preview(
+        &self,
+        requests: &[VipRequest],
+        now: SystemTime,
+    ) -> (VipAllocation, Vec<VipExhausted>) {
+        let (_, allocation, exhausted) = self.ranges.plan(&self.state, requests, now);
+        (allocation, exhausted)
+    }
+}
+
 impl Ranges {
+    /// What becomes of a state when these addresses are asked for.
+    fn plan(
+        &self,
+        state: &StateFile,
+        requests: &[VipRequest],
+        now: SystemTime,
+    ) -> (StateFile, VipAllocation, Vec<VipExhausted>) {
+        // Checked when the state was read.
+        let empty = self.empty().unwrap_or_default();
+        plan::allocate(state, &empty, requests, now)
+    }
+
     /// An allocation from these ranges that has given nothing yet.
     fn empty(&self) -> Result<VipAllocation, VipStateError> {
         VipAllocation::new(&self.v4, &self.v6)

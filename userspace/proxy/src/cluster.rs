@@ -19,7 +19,7 @@ use std::{
 
 pub(crate) use self::{
     balance::Choice,
-    host::{HostLease, HostSet, HostState},
+    host::{Host, HostLease, HostSet, HostState},
     outlier::Observation,
     registry::Registry,
     spec::{Balance, ClusterSpec, Mesh},

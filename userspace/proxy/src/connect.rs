@@ -1,22 +1,30 @@
 //! From where a connection is to go to a connection that stands: endpoints are tried, each once,
-//! until one answers or as many have failed as may.
+//! until one answers or as many have failed as may. One that does not answer at once holds up nobody
+//! who has an address of the other family.
 
+mod candidates;
 mod dial;
 pub(crate) mod header;
+mod race;
 mod tunnel;
 
 use std::{
     future::{Future, poll_fn},
     io,
     task::Poll,
+    time::Duration,
 };
 
 use egressd_tables::IpFamilies;
 
-use self::dial::Dial;
+use self::{
+    candidates::{Candidate, Candidates},
+    dial::Dial,
+    race::Race,
+};
 use crate::{
     addrs::{ClientAddr, UpstreamAddr},
-    cluster::{ClusterLease, HostLease, Mesh, Observation},
+    cluster::{Cluster, ClusterLease, HostLease, Observation},
     plan::{Forward, Target},
     record::{FlowRecord, Outcome},
     relay::Side,
@@ -95,76 +103,42 @@ async fn attempt(
     let lease = cluster.lease().ok_or(Outcome::Overflow)?;
     let dialled = record.destination();
     let dial = Dial { tools, spec: &cluster.spec, client, dialled };
-    let (upstream, host) = match &forward.target {
+    let hosts;
+    let candidates = match &forward.target {
         Target::Endpoints => {
-            let hosts = cluster.hosts(tools.resolver).await.map_err(|error| {
+            hosts = cluster.hosts(tools.resolver).await.map_err(|error| {
                 tracing::debug!(%error, cluster = %cluster.spec.name, "no endpoint resolves");
                 Outcome::Unresolved
             })?;
-            let mut choice = cluster.choose(&hosts, client.0.ip());
-            let mut failure = Outcome::NoHealthyUpstream;
-            let mut attempts = 0;
-            loop {
-                if attempts == tools.max_attempts {
-                    return Err(failure);
-                }
-                attempts += 1;
-                let Some(host) = choice.next() else { return Err(failure) };
-                let lease = host.state.lease();
-                record.upstream = Some(host.addr.clone());
-                let dialled = dial.to(&host.addr, &host.mesh).await;
-                let seen = match &dialled {
-                    Ok(_) => Observation::Connected,
-                    Err(_) => Observation::NotConnected,
-                };
-                cluster.observe(&host.addr, &host.state, seen);
-                match dialled {
-                    Ok(upstream) => break (upstream, Some(lease)),
-                    Err(reason) => failure = Outcome::ConnectFailed(reason),
-                }
-            }
+            Candidates::chosen(cluster.choose(&hosts, client.0.ip()), &cluster.spec)
         }
-        Target::Address(addr) => {
-            record.upstream = Some(addr.clone());
-            let upstream = dial.to(addr, &Mesh::default()).await;
-            (upstream.map_err(Outcome::ConnectFailed)?, None)
-        }
+        Target::Address(addr) => Candidates::Only(Some(addr.clone())),
         Target::Of { addr, name } => {
-            let addresses = addresses(tools.resolver, name, IpFamilies::Dual).await;
+            let addresses = addresses(tools.resolver, name, IpFamilies::Dual, true).await;
             if !addresses.is_ok_and(|addresses| addresses.contains(&addr.ip().to_canonical())) {
                 return Err(Outcome::Refused("foreign_destination"));
             }
-            let addr = UpstreamAddr::Ip(*addr);
-            record.upstream = Some(addr.clone());
-            let upstream = dial.to(&addr, &Mesh::default()).await;
-            (upstream.map_err(Outcome::ConnectFailed)?, None)
+            Candidates::Only(Some(UpstreamAddr::Ip(*addr)))
         }
-        Target::Name { name, port, families } => {
-            let addresses = addresses(tools.resolver, name, *families).await?;
-            let mut upstream = Err(Outcome::DnsFailure);
-            for ip in addresses.iter().take(tools.max_attempts as usize) {
-                let addr = UpstreamAddr::Ip((*ip, *port).into());
-                record.upstream = Some(addr.clone());
-                let dialled = dial.to(&addr, &Mesh::default()).await;
-                upstream = dialled.map_err(Outcome::ConnectFailed);
-                if upstream.is_ok() {
-                    break;
-                }
-            }
-            (upstream?, None)
+        Target::Name { name, port, families, asked } => {
+            let addresses = addresses(tools.resolver, name, *families, *asked).await?;
+            Candidates::of_name(&addresses, *port)
         }
     };
+    let (upstream, host) = first_to_answer(dial, cluster, candidates, record).await?;
     Ok(Connected { upstream, leases: Leases { _cluster: lease, _host: host } })
 }
 
-/// The addresses of a name that the application asks for.
+/// The addresses of a name; `asked`: the application brings it, and it may be any.
 async fn addresses(
     resolver: &dyn Resolver,
     name: &str,
     families: IpFamilies,
+    asked: bool,
 ) -> Result<Addresses, Outcome> {
     let addresses = match resolver.cached(name, families) {
         Some(addresses) => Ok(addresses),
+        None if asked => resolver.resolve_asked(name, families).await,
         None => resolver.resolve(name, families).await,
     };
     addresses.map_err(|error| {
@@ -172,6 +146,57 @@ async fn addresses(
         Outcome::DnsFailure
     })
 }
+
+/// Tries candidates until one answers: the next one when one has failed, and beside one that has not
+/// answered in [`HEAD_START`].
+async fn first_to_answer(
+    dial: Dial<'_>,
+    cluster: &Cluster,
+    mut candidates: Candidates<'_>,
+    record: &mut FlowRecord,
+) -> Result<(Upstream, Option<HostLease>), Outcome> {
+    let mut race = Race::new();
+    let mut failure = Outcome::NoHealthyUpstream;
+    let mut left = dial.tools.max_attempts;
+    loop {
+        let next = match &record.upstream {
+            _ if left == 0 => None,
+            Some(running) if !race.is_empty() => candidates.beside(running),
+            Some(_) | None => candidates.next(),
+        };
+        let head_start = next.is_some().then_some(HEAD_START);
+        if let Some(candidate) = next {
+            left -= 1;
+            record.upstream = Some(candidate.addr.clone());
+            race.add(async move {
+                let dialled = dial.to(&candidate.addr, &candidate.mesh).await;
+                (candidate, dialled)
+            });
+        } else if race.is_empty() {
+            return Err(failure);
+        }
+        let Some((Candidate { addr, endpoint, .. }, dialled)) = race.next(head_start).await else {
+            continue;
+        };
+        if let Some((state, _lease)) = &endpoint {
+            let seen = match &dialled {
+                Ok(_) => Observation::Connected,
+                Err(_) => Observation::NotConnected,
+            };
+            cluster.observe(&addr, state, seen);
+        }
+        match dialled {
+            Ok(upstream) => {
+                record.upstream = Some(addr);
+                return Ok((upstream, endpoint.map(|(_, lease)| lease)));
+            }
+            Err(reason) => failure = Outcome::ConnectFailed(reason),
+        }
+    }
+}
+
+/// How long a candidate may take to answer before another one is tried beside it (RFC 8305 §5).
+const HEAD_START: Duration = Duration::from_millis(250);
 
 impl Upstream {
     /// Sends all of `bytes`.

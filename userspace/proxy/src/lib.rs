@@ -15,7 +15,7 @@
 //! let server = Server::new(Config::default(), Parts {
 //!     snapshot: Arc::clone(&snapshot),
 //!     factory: Arc::new(SocketFactory::new(Some(Mark(0x6567)), LoopGuard::new(vip_ranges))),
-//!     resolver: Arc::new(SystemResolver::new()),
+//!     resolver: Arc::new(resolver),           // yours: names to addresses, remembered
 //!     originals: Arc::new(move |socket: BorrowedFd<'_>| datapath.original(socket)),
 //!     records: Arc::new(AccessLog::open(&path, Encoding::Text)?),
 //!     sources: Sources { identity, credentials },   // files are looked at when they are needed
@@ -81,7 +81,7 @@ pub use record::{
     Errno, FlowRecord, HttpFields, Outcome, Records, RequestPath, ResponseFlag, ResponseFlags,
     TransportFailure, TunnelFailure, write_json, write_text,
 };
-pub use resolve::{Addresses, ResolveError, Resolver, Resolving, SystemResolver};
+pub use resolve::{Addresses, ResolveError, Resolver, Resolving};
 pub use server::{BACKLOG, Drained, ListenerId, Opened, Parts, Server};
 pub use snapshot::Snapshot;
 pub use sniff::{FirstBytes, first_bytes};

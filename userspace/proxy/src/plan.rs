@@ -115,6 +115,8 @@ pub(crate) enum Target {
         port: u16,
         /// Which addresses are looked for.
         families: IpFamilies,
+        /// The application asks for it: it may be any name.
+        asked: bool,
     },
 }
 
@@ -229,7 +231,9 @@ impl Generation {
                 asked.map_or(Err(Outcome::NoRoute), |name| {
                     Ok(match name.parse::<IpAddr>() {
                         Ok(ip) => Target::Address(UpstreamAddr::Ip((ip, port).into())),
-                        Err(_not_an_address) => Target::Name { name: name.into(), port, families },
+                        Err(_not_an_address) => {
+                            Target::Name { name: name.into(), port, families, asked: true }
+                        }
                     })
                 })
             }
@@ -284,6 +288,7 @@ fn original(
             name: Arc::clone(host),
             port: port.unwrap_or(destination.0.port()),
             families: IpFamilies::Dual,
+            asked: false,
         }),
         tables::Original::Nowhere => Err(Outcome::NoHealthyUpstream),
     }

@@ -1,12 +1,8 @@
 //! Names to addresses.
 
-mod system;
-
 use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
 use egressd_tables::IpFamilies;
-
-pub use self::system::SystemResolver;
 
 /// The addresses of a name, in the order of the answer. The same allocation means the same answer.
 pub type Addresses = Arc<[IpAddr]>;
@@ -27,6 +23,13 @@ pub trait Resolver: Send + Sync + 'static {
 
     /// The addresses of `name`, of these families only and at least one.
     fn resolve<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a>;
+
+    /// As [`Resolver::resolve`], for a name that a connection or a request brings (DYNAMIC_DNS):
+    /// anybody may bring any number, so an implementation bounds these by themselves. Default: there
+    /// is no difference.
+    fn resolve_asked<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {
+        self.resolve(name, families)
+    }
 }
 
 /// A name has no address.
@@ -37,12 +40,4 @@ pub struct ResolveError {
     pub name: Arc<str>,
     /// Why, in the words of whoever was asked.
     pub reason: Arc<str>,
-}
-
-/// Whether an address is of one of the families.
-pub(crate) fn is_of(families: IpFamilies, ip: &IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(_) => families.v4(),
-        IpAddr::V6(_) => families.v6(),
-    }
 }

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use egressd_dns::Upstream;
 use serde::Deserialize;
 
-use super::fault::Faults;
+use super::{
+    cache::{CacheFile, DnsCache},
+    fault::Faults,
+};
 
 /// `dns:`. Keys left out fall back to what MeshConfig says, then to the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,6 +19,8 @@ pub(crate) struct DnsConfig {
     pub(crate) upstreams: Vec<Upstream>,
     /// Whether services without an address get one. Default: true.
     pub(crate) allocate_vips: Option<bool>,
+    /// How long answers are good for the proxy.
+    pub(crate) cache: DnsCache,
 }
 
 /// `dns.capture`: the servers whose queries are captured.
@@ -38,6 +43,7 @@ pub(super) struct DnsFile {
     capture: Option<CaptureWord>,
     upstreams: Vec<String>,
     allocate_vips: Option<bool>,
+    cache: CacheFile,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +82,7 @@ impl DnsFile {
                 Err(error) => faults.add(&format!("dns.upstreams[{index}]"), format!("{error}")),
             }
         }
-        DnsConfig { capture, upstreams, allocate_vips: self.allocate_vips }
+        let cache = self.cache.finish(faults);
+        DnsConfig { capture, upstreams, allocate_vips: self.allocate_vips, cache }
     }
 }

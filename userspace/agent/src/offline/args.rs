@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use egressd_dns::VipStateError;
 use egressd_tables::IpFamilies;
 
 use super::{OfflineError, Request, Vips};
@@ -70,6 +71,11 @@ impl Args {
         let vips = self.state.clone().map_or(Vips::OfDaemon, Vips::OfState);
         Request { config: self.config.clone(), overrides, vips }
     }
+}
+
+/// Says on standard error that virtual addresses are shown without the daemon's state.
+pub(super) fn warn(error: &VipStateError) {
+    say(&format!("egressd: {error}; virtual addresses are shown as if none were given yet\n"));
 }
 
 /// Says on standard error why there is nothing to look at.

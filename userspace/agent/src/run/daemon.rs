@@ -52,7 +52,7 @@ pub(super) async fn run(
         (Some(capture), true) => capture.clone(),
         (None, true) => DnsCapture::ResolvConf,
     };
-    let (plan, changes) = Plan::read(config, &capture)?;
+    let (plan, changes) = Plan::read(config, &capture, store.dns_refresh_rate())?;
     let mut datapath = Datapath::load(settings(config, &plan))?;
     let listeners = Listeners::bind(config.capture.port)?;
     datapath.configure(&listeners)?;

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use egressd_datapath::{DnsServers, DnsSettings, DnsSockets, Heartbeat};
@@ -28,12 +29,18 @@ pub(super) struct Plan {
     follows: bool,
     system: SystemDns,
     upstreams: Vec<Upstream>,
+    resolver: ResolverSettings,
 }
 
 impl Plan {
     /// Reads resolv.conf and puts it together with `dns:` of the configuration; also gives what will
-    /// notice when resolv.conf changes.
-    pub(super) fn read(config: &Config, capture: &DnsCapture) -> Result<(Self, Changes), Failure> {
+    /// notice when resolv.conf changes. `failure_refresh` is what MeshConfig says about names that
+    /// cannot be resolved.
+    pub(super) fn read(
+        config: &Config,
+        capture: &DnsCapture,
+        failure_refresh: Duration,
+    ) -> Result<(Self, Changes), Failure> {
         let (system, changes) = Changes::start(Paths::default())
             .map_err(Failure::machine("finding the system's DNS servers"))?;
         let follows = *capture == DnsCapture::ResolvConf;
@@ -44,7 +51,13 @@ impl Plan {
             DnsCapture::ResolvConf => Some(DnsServers::Listed(Self::everybody(&system))),
         };
         let upstreams = config.dns.upstreams.clone();
-        Ok((Self { capture, follows, system, upstreams }, changes))
+        let resolver = config.dns.cache.put_into(ResolverSettings {
+            timeout: system.timeout,
+            attempts: system.attempts,
+            failure_refresh,
+            ..ResolverSettings::default()
+        });
+        Ok((Self { capture, follows, system, upstreams, resolver }, changes))
     }
 
     /// The servers programs ask, and those a local stub asks for them: a program that speaks to the
@@ -110,13 +123,8 @@ impl Dns {
         let sockets = Arc::new(move |kind: SocketKind, server: SocketAddr| {
             upstream_socket(&marked, kind, server)
         });
-        let settings = ResolverSettings {
-            timeout: plan.system.timeout,
-            attempts: plan.system.attempts,
-            ..ResolverSettings::default()
-        };
         let resolver = Resolver::new(
-            settings,
+            plan.resolver.clone(),
             &plan.upstreams(),
             sockets.clone(),
             None,
@@ -221,6 +229,7 @@ impl Dns {
             "malformed": metrics.malformed.get(),
             "resolutions": metrics.resolutions.get(),
             "resolution_failures": metrics.resolution_failures.get(),
+            "failing_names": metrics.failing_names.get(),
             "stale_answers": metrics.stale_answers.get(),
         })
     }
@@ -258,8 +267,18 @@ impl egressd_proxy::Resolver for ForProxy {
     }
 
     fn resolve<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {
+        self.look_up(name, families, Origin::Cluster)
+    }
+
+    fn resolve_asked<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {
+        self.look_up(name, families, Origin::Request)
+    }
+}
+
+impl ForProxy {
+    fn look_up<'a>(&'a self, name: &'a str, families: IpFamilies, origin: Origin) -> Resolving<'a> {
         Box::pin(async move {
-            self.0.lookup(name, families, Origin::Cluster).await.map_err(|error| {
+            self.0.lookup(name, families, origin).await.map_err(|error| {
                 egressd_proxy::ResolveError { name: name.into(), reason: error.to_string().into() }
             })
         })

@@ -277,3 +277,21 @@ fn everything() {
     }
     assert_eq!(dump["node"]["namespace"], "default");
 }
+
+#[test]
+fn a_state_that_cannot_be_used_is_only_looked_at() {
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("vips.json");
+    std::fs::write(&file, "half a fi").unwrap();
+    let folder = root().join("tests/data/seeds/018-external-api-multi-protocol");
+    let state_path = state.path().to_str().unwrap();
+    let options = ["--config", ".", "--state", state_path, "--ip-families", "v4"];
+    for command in [&["config", "vips"][..], &["explain", "tcp://240.240.0.1:6379"]] {
+        let run = egressd_in(&folder, &[command, &options].concat());
+        assert_eq!(run.status, 0, "{}", run.stderr);
+        assert!(run.stdout.contains("240.240.0.1"), "{}", run.stdout);
+        assert!(run.stderr.contains("vips.json cannot be used: "), "{}", run.stderr);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "half a fi");
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 1);
+    }
+}

@@ -187,8 +187,13 @@ impl Entry {
         self.times().attempt = Some(Instant::now());
     }
 
-    /// Takes in the outcome of an attempt.
-    fn finish(&self, outcome: Result<Records, Failure>, settings: &ResolverSettings) {
+    /// Takes in the outcome of an attempt. Gives the error if this is the first failure in a row.
+    fn finish(
+        &self,
+        outcome: Result<Records, Failure>,
+        settings: &ResolverSettings,
+    ) -> Option<ResolveError> {
+        let mut first_failure = None;
         let now = Instant::now();
         let chance = rand::random();
         let mut times = self.times();
@@ -219,7 +224,7 @@ impl Entry {
                 let has_addresses = matches!(self.known(), Known::Addresses(_));
                 let error = ResolveError::Unavailable { name: name(), reason: reason.into() };
                 let keeps = has_addresses && now < times.stale_until;
-                log_failure(&error, times.failures, keeps);
+                first_failure = (times.failures == 1).then(|| error.clone());
                 let due = now + schedule::retry(times.failures, chance, settings);
                 ((!keeps).then_some(Known::Failed(error)), due)
             }
@@ -234,6 +239,12 @@ impl Entry {
             });
         }
         self.done.notify_waiters();
+        first_failure
+    }
+
+    /// Whether the last attempt got no answer.
+    fn is_failing(&self) -> bool {
+        self.times().failures > 0
     }
 
     /// Whether somebody who nudges is right: the answer has ended, and an attempt may be made. While
@@ -274,10 +285,11 @@ impl Times {
 /// Keeps a name: fetches, waits until the next answer is due or wanted, and fetches again; ends when
 /// the name is forgotten, or the resolver is.
 pub(crate) async fn keep(entry: Arc<Entry>, resolver: Weak<Inner>) {
-    loop {
-        if attempt(&entry, &resolver).await.is_none() || !wait(&entry, &resolver).await {
-            return;
-        }
+    while attempt(&entry, &resolver).await.is_some() && wait(&entry, &resolver).await {}
+    if entry.is_failing()
+        && let Some(inner) = resolver.upgrade()
+    {
+        inner.outage_over();
     }
 }
 
@@ -301,7 +313,13 @@ async fn attempt(entry: &Entry, resolver: &Weak<Inner>) -> Option<()> {
     if let Err(Failure::Unavailable { .. }) = outcome {
         inner.metrics.resolution_failures.increment();
     }
-    entry.finish(outcome, &inner.settings);
+    let was_failing = entry.is_failing();
+    let first_failure = entry.finish(outcome, &inner.settings);
+    match first_failure {
+        Some(error) => inner.outage(&error),
+        None if was_failing && !entry.is_failing() => inner.outage_over(),
+        None => {}
+    }
     Some(())
 }
 
@@ -333,15 +351,5 @@ async fn wait(entry: &Arc<Entry>, resolver: &Weak<Inner>) -> bool {
             return false;
         }
         until = forget_at.max(Instant::now() + schedule::FIRST_RETRY);
-    }
-}
-
-/// The first failure of a run is worth a line; names are users' business.
-fn log_failure(error: &ResolveError, failures: u32, keeps: bool) {
-    if failures == 1 {
-        tracing::debug!(%error, "a name cannot be resolved");
-        if keeps {
-            tracing::debug!("addresses past their time go on serving");
-        }
     }
 }

@@ -96,3 +96,21 @@ fn what_is_no_state_at_all() {
         assert!(error.ends_with("an IPv4 and an IPv6 block are needed"), "{error}");
     }
 }
+
+#[test]
+fn looking_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let nested = directory.path().join("state");
+    let read = || VipSnapshot::read(&nested, DEFAULT_V4, DEFAULT_V6);
+    assert_eq!(read().unwrap().state, StateFile::default());
+    assert!(!nested.exists());
+    let (mut state, _) = open(&nested);
+    state.state.given.push(row("a.example"));
+    state.save().unwrap();
+    assert_eq!(read().unwrap().state, state.state);
+    fs::write(nested.join(NAME), "half a fi").unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("vips.json cannot be used: expected"), "{error}");
+    assert_eq!(fs::read_to_string(nested.join(NAME)).unwrap(), "half a fi");
+    assert_eq!(fs::read_dir(&nested).unwrap().count(), 1);
+}

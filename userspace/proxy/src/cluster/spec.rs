@@ -131,6 +131,12 @@ impl ClusterSpec {
             tunnel: cluster.tunnel.clone(),
         }
     }
+
+    /// Whether there are endpoints behind names, which may have addresses of either family.
+    pub(crate) fn has_names_of_both_families(&self) -> bool {
+        let is_name = |endpoint: &EndpointSpec| matches!(endpoint.source, HostSource::Name(..));
+        self.lookup.families() == IpFamilies::Dual && self.endpoints.iter().any(is_name)
+    }
 }
 
 impl Lookup {

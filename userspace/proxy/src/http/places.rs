@@ -84,7 +84,7 @@ impl Places {
             }
             tables::Original::Resolve(host) => {
                 let port = port.unwrap_or(dialled.0.port());
-                self.named(host, port, IpFamilies::Dual, wish)
+                self.named(host, port, IpFamilies::Dual, wish, false)
             }
             tables::Original::Nowhere => Picking::Now(Err(NoEndpoint::NoneHealthy)),
         }
@@ -104,17 +104,18 @@ impl Places {
         let port = port_of(wish.authority).unwrap_or(by_default);
         match bare_host(wish.authority) {
             "" => Picking::Now(Err(NoEndpoint::Unresolved)),
-            name => self.named(name, port, families, wish),
+            name => self.named(name, port, families, wish, true),
         }
     }
 
-    /// An address of a name.
+    /// An address of a name. `asked`: the request brings it, and it may be any.
     fn named<'a>(
         &'a self,
         name: &'a str,
         port: u16,
         families: IpFamilies,
         wish: Wish<'a>,
+        asked: bool,
     ) -> Picking<'a> {
         if let Ok(ip) = name.parse::<IpAddr>() {
             return Picking::Now(Ok(picked(UpstreamAddr::Ip((ip, port).into()))));
@@ -128,7 +129,10 @@ impl Places {
             return Picking::Now(first_untried(known));
         }
         Picking::Later(Box::pin(async move {
-            let resolved = self.resolver.resolve(name, families).await;
+            let resolved = match asked {
+                true => self.resolver.resolve_asked(name, families).await,
+                false => self.resolver.resolve(name, families).await,
+            };
             first_untried(resolved.map_err(|error| {
                 tracing::debug!(%error, "the name asked for does not resolve");
                 NoEndpoint::Unresolved
@@ -145,7 +149,7 @@ impl Places {
         Picking::Later(Box::pin(async move {
             let resolved = match self.resolver.cached(name, IpFamilies::Dual) {
                 Some(known) => Ok(known),
-                None => self.resolver.resolve(name, IpFamilies::Dual).await,
+                None => self.resolver.resolve_asked(name, IpFamilies::Dual).await,
             };
             match resolved {
                 Ok(addresses) if addresses.contains(&dialled) => Ok(picked),

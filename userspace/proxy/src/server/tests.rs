@@ -300,7 +300,7 @@ async fn names_are_resolved_and_may_fail() {
 async fn a_name_that_the_application_asks_for() {
     let (endpoint, at) = endpoint().await;
     let families = egressd_tables::IpFamilies::V4;
-    let target = Target::Name { name: "b.example".into(), port: at.port(), families };
+    let target = Target::Name { name: "b.example".into(), port: at.port(), families, asked: true };
     let proxy = start(Config::default(), to(&[]).towards(target));
     dials_to_be_reset(proxy.addr).await;
     let record = proxy.records.only().await;
