@@ -209,13 +209,20 @@ impl H1 {
         let answer = poll_fn(|cx| {
             // The connection first: it takes the request, and then gives the answer.
             self.connection.drive(cx);
-            sending.as_mut().poll(cx)
+            match sending.as_mut().poll(cx) {
+                // It was closed while it was idle, and has ended without looking at the request: it
+                // would say so only when it is dropped.
+                Poll::Pending if self.connection.ended => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            }
         })
         .await;
         match answer {
-            Ok(response) => Ok(Exchanged::Answered(response)),
-            Err(failure) if failure.message().is_some() => Err(Unsent),
-            Err(failure) => Ok(Exchanged::Broken {
+            Some(Ok(response)) => Ok(Exchanged::Answered(response)),
+            None => Err(Unsent),
+            Some(Err(failure)) if failure.message().is_some() => Err(Unsent),
+            Some(Err(failure)) => Ok(Exchanged::Broken {
                 error: failure.into_error(),
                 silent: self.received.load(Ordering::Relaxed) == before,
             }),

@@ -88,6 +88,20 @@ async fn a_connection_closed_while_idle_is_not_used() {
 }
 
 #[tokio::test]
+async fn a_connection_closed_while_nobody_looks_is_not_used() {
+    let (addr, count) = closing(Arc::new(Semaphore::new(1000))).await;
+    let bed = bed().host("a", plain("a"), &[addr]).start().await;
+    let mut client = bed.client().await;
+    for _ in 0..5 {
+        let answer = client.get("a", "/").await;
+        assert_eq!((answer.status, &*answer.body), (200, "ok"));
+        // Its end arrives while the connection lies in the pool, and before the pool is swept.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 5);
+}
+
+#[tokio::test]
 async fn a_connection_closed_under_a_request_is_replaced() {
     // The server reads the second request and closes: the request may have been acted on.
     let gate = Arc::new(Semaphore::new(0));
