@@ -120,7 +120,7 @@ impl Target {
         let old =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let Done { runs, seconds, corpus } = done;
-        let (name, date, commit) = (self.name(), origin::date()?, origin::commit(RESULTS)?);
+        let (name, date, commit) = (self.name(), origin::date()?, origin::commit()?);
         let row =
             format!("| {name} | {seconds} | {runs} | {corpus} | nothing | {date} | {commit} |");
         let first = format!("| {name} |");

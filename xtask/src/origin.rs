@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result};
 
 use crate::cmd;
 
-/// The commit that is checked out, and whether there is more than that. Results themselves, in
-/// `except`, are no change to what was measured.
-pub(crate) fn commit(except: &str) -> Result<String> {
+/// The commit that is checked out, and whether there is more than that. Results are no change to
+/// what was measured.
+pub(crate) fn commit() -> Result<String> {
     let git = |words: &[&str]| cmd::stdout(cmd::command("git").args(words));
     let commit = git(&["rev-parse", "--short=10", "HEAD"])?;
-    let changed = git(&["status", "--porcelain", "--", ".", &format!(":!{except}")])?;
+    let changed = git(&[&["status", "--porcelain", "--", "."], &RESULTS[..]].concat())?;
     let and_more = if changed.trim().is_empty() { "" } else { " and uncommitted changes" };
     Ok(format!("{}{and_more}", commit.trim()))
 }
@@ -36,3 +36,6 @@ pub(crate) fn machine() -> Result<String> {
         kernel.trim()
     ))
 }
+
+/// Where results are kept, as git excludes it.
+const RESULTS: [&str; 2] = [":!tests/bench/README.md", ":!tests/fuzz/RESULTS.md"];

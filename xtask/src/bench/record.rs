@@ -12,7 +12,7 @@ pub(super) fn write(name: &str, results: &str) -> Result<()> {
     let path = paths::root().join(README);
     let old =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (date, commit, machine) = (origin::date()?, origin::commit(README)?, origin::machine()?);
+    let (date, commit, machine) = (origin::date()?, origin::commit()?, origin::machine()?);
     let section = format!(
         "`cargo xtask bench {name} --record` on {date}, commit {commit}; {machine}.\n\n\
          ```text\n{results}\n```"
