@@ -38,4 +38,5 @@ pub(crate) fn machine() -> Result<String> {
 }
 
 /// Where results are kept, as git excludes it.
-const RESULTS: [&str; 2] = [":!tests/bench/README.md", ":!tests/fuzz/RESULTS.md"];
+const RESULTS: [&str; 3] =
+    [":!tests/bench/README.md", ":!tests/fuzz/RESULTS.md", ":!tests/bench/soak.md"];

@@ -37,8 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let result = fs::read_to_string(report.path()).context("reading the result")?;
     cmd::say(&format!("soak: {}", result.trim()));
     if *record {
-        let (date, commit, machine) =
-            (origin::date()?, origin::commit(RESULT)?, origin::machine()?);
+        let (date, commit, machine) = (origin::date()?, origin::commit()?, origin::machine()?);
         let text = format!(
             "# Soak\n\n\
              Connections to twenty services that talk, some of them replaced all the time, while \
