@@ -4,6 +4,7 @@
 //! the daemon first.
 #![expect(clippy::unwrap_used, reason = "helpers outside #[test] functions fail the test as well")]
 
+mod access;
 mod clients;
 mod doors;
 mod families;

@@ -18,16 +18,18 @@ use std::{
     time::Duration,
 };
 
-use crate::record::{FlowRecord, Records, write_json, write_text};
+use crate::record::{FlowRecord, Records, Template, write_json, write_text};
 
 /// How lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
     /// Istio's default text format.
     #[default]
     Text,
     /// Istio's JSON format.
     Json,
+    /// Text in a format of the user's own.
+    Custom(Template),
 }
 
 /// Writes records as lines. Dropped, it writes what is left, for [`CLOSING`] at most.
@@ -105,9 +107,10 @@ impl Records for AccessLog {
     fn record(&self, record: &FlowRecord) {
         LINE.with_borrow_mut(|line| {
             line.clear();
-            match self.encoding {
+            match &self.encoding {
                 Encoding::Text => write_text(line, record),
                 Encoding::Json => write_json(line, record),
+                Encoding::Custom(template) => template.write(line, record),
             }
             self.shared.push(line);
         });

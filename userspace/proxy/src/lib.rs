@@ -79,7 +79,7 @@ pub use http::HttpSettings;
 pub use original::{Original, Originals};
 pub use record::{
     Errno, FlowRecord, HttpFields, Outcome, Records, RequestPath, ResponseFlag, ResponseFlags,
-    TransportFailure, TunnelFailure, write_json, write_text,
+    Template, TransportFailure, TunnelFailure, write_json, write_text,
 };
 pub use resolve::{Addresses, ResolveError, Resolver, Resolving};
 pub use server::{BACKLOG, Drained, ListenerId, Opened, Parts, Server};

@@ -5,6 +5,7 @@ mod flags;
 mod json;
 mod outcome;
 mod request;
+mod template;
 mod text;
 mod time;
 
@@ -19,6 +20,7 @@ pub use self::{
     json::write_json,
     outcome::{Errno, Outcome, TransportFailure, TunnelFailure},
     request::{HttpFields, RequestPath},
+    template::Template,
     text::write_text,
 };
 use crate::{

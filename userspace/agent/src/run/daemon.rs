@@ -10,7 +10,7 @@ use std::{
 use egressd_datapath::{Datapath, DnsSockets, Listeners, MARK, Notice};
 use egressd_dns::Changes;
 use egressd_proxy::{
-    AccessLog, Encoding, LoopGuard, Mark, Parts, Records, Server, Snapshot, SocketFactory,
+    AccessLog, Encoding, LoopGuard, Mark, Parts, Records, Server, Snapshot, SocketFactory, Template,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -358,9 +358,20 @@ fn open_log(config: &AccessLogSettings) -> Result<Option<AccessLog>, Failure> {
     if config.path.is_empty() {
         return Ok(None);
     }
-    let encoding = match config.encoding {
-        LogEncoding::Text => Encoding::Text,
-        LogEncoding::Json => Encoding::Json,
+    let encoding = match (config.encoding, &config.format) {
+        (LogEncoding::Text, None) => Encoding::Text,
+        (LogEncoding::Text, Some(format)) => {
+            let template = Template::new(format);
+            for command in template.unknown() {
+                tracing::warn!(command, "accessLogFormat has a command that is not known: `-`");
+            }
+            Encoding::Custom(template)
+        }
+        (LogEncoding::Json, None) => Encoding::Json,
+        (LogEncoding::Json, Some(_)) => {
+            tracing::warn!("accessLogFormat is for TEXT: JSON has Istio's default keys");
+            Encoding::Json
+        }
     };
     AccessLog::open(Path::new(&config.path), encoding)
         .map(Some)

@@ -62,7 +62,7 @@ fn plain_after(out: &mut Vec<u8>, before: &str, value: Option<impl Display>) {
 }
 
 /// A value of ours, or `-`.
-fn plain(out: &mut Vec<u8>, value: Option<impl Display>) {
+pub(super) fn plain(out: &mut Vec<u8>, value: Option<impl Display>) {
     let start = out.len();
     if let Some(value) = value {
         // Writing to memory does not fail.
@@ -74,7 +74,7 @@ fn plain(out: &mut Vec<u8>, value: Option<impl Display>) {
 }
 
 /// Bytes somebody sent us.
-fn wire(out: &mut Vec<u8>, value: Option<&[u8]>) {
+pub(super) fn wire(out: &mut Vec<u8>, value: Option<&[u8]>) {
     match value {
         Some(bytes) if !bytes.is_empty() && bytes.iter().all(|byte| is_plain(*byte)) => {
             out.extend_from_slice(bytes);
@@ -90,6 +90,6 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// A value somebody sent us: what could end a field, or a line, is escaped.
-fn from_the_wire(out: &mut Vec<u8>, value: Option<&str>) {
+pub(super) fn from_the_wire(out: &mut Vec<u8>, value: Option<&str>) {
     plain(out, value.map(|value| value.escape_debug()));
 }
