@@ -130,6 +130,11 @@ fn a_source_address_keeps_its_endpoint() {
         let first: BTreeMap<_, _> = sources.iter().map(|source| (source, ask(source))).collect();
         let again: BTreeMap<_, _> = sources.iter().map(|source| (source, ask(source))).collect();
         assert_eq!(first, again);
+        // The endpoint sees the address that the application is bound to.
+        let records = daemon.wait_records(2 * sources.len());
+        for (record, source) in records.iter().zip(sources.iter().chain(&sources)) {
+            assert!(record.upstream_local.starts_with(&format!("{source}:")), "{}", record.line);
+        }
         let used: std::collections::BTreeSet<_> = first.values().collect();
         assert!(used.len() > 1, "twelve addresses at one endpoint: {first:?}");
         daemon.stop();

@@ -25,7 +25,7 @@ use self::{
 use crate::{
     addrs::{ClientAddr, UpstreamAddr},
     cluster::{Cluster, ClusterLease, HostLease, Observation},
-    plan::{Forward, Target},
+    plan::{Checked, Forward, Target},
     record::{FlowRecord, Outcome},
     relay::Side,
     resolve::{Addresses, Resolver},
@@ -113,7 +113,8 @@ async fn attempt(
             Candidates::chosen(cluster.choose(&hosts, client.0.ip()), &cluster.spec)
         }
         Target::Address(addr) => Candidates::Only(Some(addr.clone())),
-        Target::Of { addr, name } => {
+        Target::Checked(checked) => {
+            let Checked { addr, name } = &**checked;
             let addresses = addresses(tools.resolver, name, IpFamilies::Dual, true).await;
             if !addresses.is_ok_and(|addresses| addresses.contains(&addr.ip().to_canonical())) {
                 return Err(Outcome::Refused("foreign_destination"));

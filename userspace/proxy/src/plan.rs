@@ -100,13 +100,8 @@ pub(crate) enum Target {
     Endpoints,
     /// This one.
     Address(UpstreamAddr),
-    /// The address that was dialled, if it is one of this name's (`strict`).
-    Of {
-        /// The address that was dialled, with the port to go to.
-        addr: SocketAddr,
-        /// The name.
-        name: Arc<str>,
-    },
+    /// The address that was dialled, if it is one of a name's. Boxed: few are checked.
+    Checked(Box<Checked>),
     /// An address of this name.
     Name {
         /// The name.
@@ -118,6 +113,15 @@ pub(crate) enum Target {
         /// The application asks for it: it may be any name.
         asked: bool,
     },
+}
+
+/// An address that must be one of a name's (`strict`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// The address that was dialled, with the port to go to.
+    pub(crate) addr: SocketAddr,
+    /// The name.
+    pub(crate) name: Arc<str>,
 }
 
 /// One generation's tables, with the clusters that outlive it.
@@ -271,7 +275,7 @@ fn verified(target: Target, cluster: &tables::Cluster, asked: Option<&str>) -> T
     }
     let own = cluster.service().map(|service| &*service.host);
     match asked.or(own) {
-        Some(name) => Target::Of { addr: *addr, name: name.into() },
+        Some(name) => Target::Checked(Box::new(Checked { addr: *addr, name: name.into() })),
         None => target,
     }
 }
