@@ -269,18 +269,23 @@ impl Datagrams {
     /// Takes a question off the wire.
     fn release(&mut self, ticket: u64) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
-        if let Some(pile) = waiting.pile.take() {
+        let (pile, at) = (waiting.pile.take(), waiting.at.take());
+        self.give_up(pile, at);
+    }
+
+    fn give_up(&mut self, pile: Option<Pile>, at: Option<Place>) {
+        if let Some(pile) = pile {
             self.piles.remove(pile);
         }
-        if let Some(place) = waiting.at.take() {
+        if let Some(place) = at {
             self.pool.release(&place);
         }
     }
 
     fn finish(&mut self, ticket: u64, reply: Option<Vec<u8>>) {
-        self.release(ticket);
         let Some(waiting) = self.waiting.remove(&ticket) else { return };
-        match waiting.requester {
+        let Waiting { requester, pile, at, .. } = waiting;
+        match requester {
             Requester::Client(client) => client.finish(reply, &self.shared),
             Requester::Probe(upstreams, place, _) => {
                 if let Some(upstream) = upstreams.probe_over(place) {
@@ -288,6 +293,8 @@ impl Datagrams {
                 }
             }
         }
+        // Closing a socket takes time, and nobody waits for it any more.
+        self.give_up(pile, at);
     }
 
     /// The servers that are left are spoken to over connections.

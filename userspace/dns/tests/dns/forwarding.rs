@@ -179,7 +179,10 @@ fn ten_thousand_questions_to_a_dead_server() {
         }
     }
     assert!(server.metrics.upstream_refused.get() > 8000, "{}", server.metrics);
-    assert_eq!(server.metrics.upstream_duration.count(), server.metrics.upstream_refused.get());
+    let refused = server.metrics.upstream_refused.get();
+    let over = server.metrics.upstream_duration.count();
+    // The others wait, or on a slow machine have waited in vain by now.
+    assert!((refused..=refused + 1024).contains(&over), "{over} over, {refused} refused");
     // One socket for many questions, once there are many.
     dead.set_nonblocking(true).unwrap();
     let mut buffer = [0; 512];
