@@ -165,6 +165,42 @@
 //! there. Only mesh TLS that nobody asked for, to MESH_INTERNAL endpoints that announce it, is left out
 //! where the node has no `identity`, with one warning.
 //!
+//! # Originated TLS that is cut short is a reset (2026-11)
+//!
+//! *Context.* An endpoint says inside TLS that it sends no more. If the connection below ends without
+//! that, the endpoint was careless, or somebody on the way has cut its answer short. The application
+//! speaks plaintext to us and cannot tell.
+//!
+//! *Choice.* Such an end is passed on as a reset, with `UC` and
+//! `TLS_error:_closed_by_peer_without_notice` in the record, as an application's own TLS library would
+//! report it. Once the application has said that it sends no more, the record says nothing: many
+//! servers close without an answer to a goodbye.
+//!
+//! *Consequences.* Behind a server that never says goodbye, an application that reads to the end gets
+//! all bytes and then a reset. Envoy passes an end on.
+//!
+//! # Consistent hashing without a ring (2026-11)
+//!
+//! *Context.* `ringHash` and `maglev` are ways to find the endpoint of a key such that few keys move
+//! when endpoints come or go. Both keep a table as large as their size says.
+//!
+//! *Choice.* Both are weighted rendezvous hashing: each endpoint draws a number from the key and its
+//! own address, and the highest wins. There is no table, weights are exact, and an endpoint that comes
+//! or goes moves its own keys and no others.
+//!
+//! *Consequences.* `minimumRingSize` and `tableSize` are read and change nothing. A choice looks at
+//! every endpoint. Which endpoint a key has differs from Envoy's choice.
+//!
+//! # Endpoints that are there from the start are warm (2026-11)
+//!
+//! *Context.* `warmup` gives a new endpoint less at first. When the daemon starts every endpoint is new
+//! to it, though most have been serving all along.
+//!
+//! *Choice.* An endpoint is new if it joins a cluster that has been used before.
+//!
+//! *Consequences.* A restart of the daemon does not give warm endpoints less than one that joins soon
+//! after; Envoy would give all of them the same little.
+//!
 //! # Who may fill the namespaces (2026-11)
 //!
 //! *Context.* With `capture.namespaces: all` each network namespace costs descriptors, and on most
