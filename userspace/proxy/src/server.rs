@@ -194,7 +194,7 @@ impl Server {
     }
 
     /// Closes a door: connections that wait at it are still served, and flows go on. Its address is
-    /// free when this returns, unless a worker is stuck for [`SHUTTING`].
+    /// free when this returns, unless a worker is stuck for a second.
     pub fn shut(&self, opened: Opened) {
         self.shared.factory.guard().remove_door(opened.addr);
         opened.listeners.into_iter().for_each(|listener| self.stop(listener));
