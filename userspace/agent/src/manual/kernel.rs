@@ -35,4 +35,7 @@
 //! - A service's name that is looked up through nss-resolve or D-Bus reaches us by what systemd-resolved
 //!   asks then, and only where its servers are global ones; see "systemd-resolved" in
 //!   [`decisions`](super::decisions).
+//! - Which server a DNS query was meant for does not reach the daemon, only the answer seems to come
+//!   from there. Under `dns.capture: all`, a name that is not ours is therefore asked at our upstreams,
+//!   also when a program has named another server, as in `dig @192.0.2.53`.
 //! - Raw and packet sockets make no connect() and are not captured.
