@@ -13,6 +13,11 @@ pub struct Config {
     /// Flows carried at once; a further connection is reset, with flag `OM` in its record. Default
     /// 65,536; never more than the limit of open files has room for ([`Config::fitted`]).
     pub max_flows: usize,
+    /// Connections to HTTP endpoints at once, with and without a request. At the limit the one without a
+    /// request for longest is closed; where all are in use, a request that needs one more is answered
+    /// 503, with flag `UO` and `max_http_connections` in its record. Default 32,768; never more than
+    /// half of `max_flows` ([`Config::fitted`]).
+    pub max_http_connections: usize,
     /// Endpoints tried for one connection, each once, before it fails with `UF,URX`. Default 3.
     /// 0 counts as 1.
     pub max_connect_attempts: u32,
@@ -28,6 +33,7 @@ impl Default for Config {
         Self {
             workers: available_parallelism().map_or(1, usize::from),
             max_flows: 65_536,
+            max_http_connections: 32_768,
             max_connect_attempts: 3,
             max_pipes: 512,
             http: HttpSettings::default(),
@@ -37,14 +43,17 @@ impl Default for Config {
 
 impl Config {
     /// The same limits, lowered to what `descriptors` open files have room for: a flow needs two,
-    /// a pipe two, and [`RESERVED`] are left for everything else.
+    /// a pipe two, every second flow one more for requests that are under way at once or kept
+    /// connections, and [`RESERVED`] are left for everything else.
     #[must_use]
     pub fn fitted(self, descriptors: u64) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
         let room = descriptors.saturating_sub(RESERVED) / 2;
         // Flows come first: a flow without a pipe is slower, but it works.
         let max_pipes = self.max_pipes.min(room / 8);
-        Self { max_flows: self.max_flows.min(room - max_pipes).max(1), max_pipes, ..self }
+        let max_flows = self.max_flows.min((room - max_pipes) * 4 / 5).max(1);
+        let max_http_connections = self.max_http_connections.min(max_flows / 2).max(1);
+        Self { max_flows, max_http_connections, max_pipes, ..self }
     }
 
     /// The same limits, lowered to what this process's limit of open files has room for.
@@ -66,11 +75,13 @@ mod tests {
     fn limits_fit_the_descriptors() {
         let fitted = |descriptors| {
             let fitted = Config::default().fitted(descriptors);
-            (fitted.max_flows, fitted.max_pipes)
+            let all = 2 * fitted.max_flows + fitted.max_http_connections + 2 * fitted.max_pipes;
+            assert!(all as u64 + RESERVED as u64 <= descriptors.max(515), "{fitted:?}");
+            (fitted.max_flows, fitted.max_http_connections, fitted.max_pipes)
         };
-        assert_eq!(fitted(1_000_000), (65_536, 512));
-        assert_eq!(fitted(20_000), (9_232, 512));
-        assert_eq!(fitted(1024), (224, 32));
-        assert_eq!(fitted(0), (1, 0));
+        assert_eq!(fitted(1_000_000), (65_536, 32_768, 512));
+        assert_eq!(fitted(20_000), (7_385, 3_692, 512));
+        assert_eq!(fitted(1024), (179, 89, 32));
+        assert_eq!(fitted(0), (1, 1, 0));
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use self::worker::{Command, spawn};
-pub(crate) use self::worker::{Slot, Worker};
+pub(crate) use self::worker::{Slot, VisitorsSlot, Worker};
 use crate::{
     config::Config,
     door::{Door, Entrance},
@@ -105,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) circuits: Arc<Circuits>,
     /// Flows under way.
     active: AtomicU64,
+    /// Those of them that came in by a door.
+    visits: AtomicU64,
     /// The last flow has ended.
     quiet: Notify,
 }
@@ -137,8 +139,9 @@ impl Server {
             pipes,
             terminator: Terminator::new(sources.clone()),
             originator: Arc::new(Originator::new(sources)),
-            circuits: Arc::default(),
+            circuits: Arc::new(Circuits::limited(config.max_http_connections)),
             active,
+            visits: AtomicU64::new(0),
             quiet,
         });
         let mut workers = Vec::new();

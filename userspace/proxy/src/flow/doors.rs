@@ -17,7 +17,7 @@ use crate::{
     plan::{Arrangement, Forward, Requests, Router, wanted_at_door},
     record::{FlowRecord, Outcome, Pending},
     relay::SealedEnds,
-    server::{Slot, Worker},
+    server::{VisitorsSlot, Worker},
     sniff::{self, HttpVersion, Sniffed, Wanted},
     socket::{Accepted, Stream, local_addr, reset},
     tls::{ServerTls, TlsStream},
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) async fn run(
     worker: Arc<Worker>,
     accepted: Accepted,
-    slot: Result<Slot, OverLimit>,
+    slot: Result<VisitorsSlot, OverLimit>,
     door: Arc<Door>,
 ) {
     let Accepted { socket, client } = accepted;
@@ -183,6 +183,8 @@ impl Visit<'_> {
         let mut downstream = Downstream::new(http, routes, origin, original);
         downstream.server_name.clone_from(&pending.flow.server_name);
         downstream.scheme = scheme;
+        downstream.activity.hurry();
+        downstream.edge = matches!(*self.door, Door::Gateway { .. });
         pending.leave_to_requests();
         http::serve(Arc::new(downstream), io, speaks, self.worker.drained()).await;
         self.worker.counters.closed.add(1);

@@ -25,6 +25,8 @@ pub(crate) struct Activity {
     in_head: AtomicBool,
     /// The last bytes were part of a head.
     ahead: AtomicBool,
+    /// The first request must come at once.
+    hurried: AtomicBool,
     /// Another protocol is spoken.
     switched: AtomicBool,
 }
@@ -47,6 +49,7 @@ impl Default for Activity {
             changed: AtomicU64::new(0),
             in_head: AtomicBool::new(false),
             ahead: AtomicBool::new(false),
+            hurried: AtomicBool::new(false),
             switched: AtomicBool::new(false),
         }
     }
@@ -83,6 +86,11 @@ impl Activity {
         self.requests.load(Ordering::Relaxed) > 0
     }
 
+    /// The first request has no more time than the head of one: who dials may be anybody.
+    pub(crate) fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+    }
+
     /// Whether no request ever came.
     pub(crate) fn is_unused(&self) -> bool {
         self.begun.load(Ordering::Relaxed) == 0
@@ -105,7 +113,8 @@ impl Activity {
         }
         let changed = Duration::from_millis(self.changed.load(Ordering::Relaxed));
         let quiet = self.since.elapsed().saturating_sub(changed);
-        let (longest, overdue) = if self.in_head.load(Ordering::Relaxed) {
+        let hurried = self.hurried.load(Ordering::Relaxed) && self.is_unused();
+        let (longest, overdue) = if hurried || self.in_head.load(Ordering::Relaxed) {
             (settings.request_head, Overdue::Head)
         } else {
             (settings.idle_connection, Overdue::Request)
@@ -126,6 +135,19 @@ impl Activity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_have_little_time_for_their_first_request() {
+        let settings = HttpSettings::default();
+        let activity = Activity::default();
+        activity.hurry();
+        tokio::time::advance(settings.request_head).await;
+        assert_eq!(activity.overdue(&settings), Err(Overdue::Head));
+        activity.begin();
+        activity.end();
+        tokio::time::advance(settings.request_head).await;
+        assert!(activity.overdue(&settings).is_ok());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn heads_and_idle_connections_have_their_limits() {

@@ -202,6 +202,7 @@ const RESTARTS: u32 = 16;
 fn no_connection(why: NoConnection) -> Failure {
     match why {
         NoConnection::Overflow => Failure::Overflow,
+        NoConnection::Full => Failure::Full,
         NoConnection::Failed(failure) => Failure::NotConnected(failure.failure),
     }
 }
@@ -224,6 +225,6 @@ fn observation(failure: &Failure) -> Option<Observation> {
         Failure::Terminated | Failure::Reset | Failure::Refused | Failure::Protocol => {
             Some(Observation::BrokenOff)
         }
-        Failure::NoEndpoint(_) | Failure::Overflow | Failure::Downstream(_) => None,
+        Failure::NoEndpoint(_) | Failure::Overflow | Failure::Full | Failure::Downstream(_) => None,
     }
 }

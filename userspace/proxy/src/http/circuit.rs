@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -14,6 +14,15 @@ use egressd_tables::ConnectionPool;
 #[derive(Debug, Default)]
 pub(crate) struct Circuit {
     counts: [AtomicU32; 4],
+    all: Arc<All>,
+}
+
+/// Connections of all clusters.
+#[derive(Debug)]
+struct All {
+    open: AtomicU32,
+    most: u32,
+    warned: AtomicBool,
 }
 
 /// Something that is limited.
@@ -38,7 +47,10 @@ pub(crate) struct Permit {
 
 /// The circuits of all clusters, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Circuits(Mutex<HashMap<Arc<str>, Arc<Circuit>>>);
+pub(crate) struct Circuits {
+    clusters: Mutex<HashMap<Arc<str>, Arc<Circuit>>>,
+    all: Arc<All>,
+}
 
 impl Circuit {
     /// How many there are.
@@ -55,7 +67,28 @@ impl Circuit {
     /// One more, whatever the limit.
     pub(crate) fn force(self: &Arc<Self>, what: Limited) -> Permit {
         self.counts[what as usize].fetch_add(1, Ordering::Relaxed);
+        if what == Limited::Connections {
+            self.all.open.fetch_add(1, Ordering::Relaxed);
+        }
         Permit { circuit: Arc::clone(self), what }
+    }
+
+    /// Whether all clusters together have as many connections as there may be
+    /// ([`crate::Config::max_http_connections`]). Workers that ask at once may each open one more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.all.open.load(Ordering::Relaxed) >= self.all.most
+    }
+
+    /// Says, once, that requests are refused because of that.
+    pub(crate) fn warn(&self) {
+        if !self.all.warned.swap(true, Ordering::Relaxed) {
+            let limit = self.all.most;
+            tracing::warn!(
+                limit,
+                "requests are answered 503: max_http_connections to endpoints are in use; more open \
+                 files would allow more"
+            );
+        }
     }
 
     /// One more retry, if the budget or the limit allows it.
@@ -75,19 +108,36 @@ impl Circuit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.circuit.counts[self.what as usize].fetch_sub(1, Ordering::Relaxed);
+        if self.what == Limited::Connections {
+            self.circuit.all.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for All {
+    /// Without a limit.
+    fn default() -> Self {
+        Self { open: AtomicU32::new(0), most: u32::MAX, warned: AtomicBool::new(false) }
     }
 }
 
 impl Circuits {
+    /// No cluster yet, and at most so many connections to all of them.
+    pub(crate) fn limited(connections: usize) -> Self {
+        let most = u32::try_from(connections).unwrap_or(u32::MAX);
+        Self { clusters: Mutex::default(), all: Arc::new(All { most, ..All::default() }) }
+    }
+
     /// The circuit of a cluster.
     pub(crate) fn get(&self, cluster: &Arc<str>) -> Arc<Circuit> {
-        let mut circuits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut circuits = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(circuit) = circuits.get(cluster) {
             return Arc::clone(circuit);
         }
         // A new one is rare, and the time to forget those that nobody refers to any more.
         circuits.retain(|_, circuit| Arc::strong_count(circuit) > 1);
-        Arc::clone(circuits.entry(Arc::clone(cluster)).or_default())
+        let new = || Arc::new(Circuit { all: Arc::clone(&self.all), ..Circuit::default() });
+        Arc::clone(circuits.entry(Arc::clone(cluster)).or_insert_with(new))
     }
 }
 
@@ -135,6 +185,6 @@ mod tests {
         assert!(Arc::ptr_eq(&a, &circuits.get(&"a".into())));
         drop(a);
         let _b = circuits.get(&"b".into());
-        assert_eq!(circuits.0.lock().unwrap().len(), 1);
+        assert_eq!(circuits.clusters.lock().unwrap().len(), 1);
     }
 }

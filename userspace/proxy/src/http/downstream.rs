@@ -50,6 +50,8 @@ pub(crate) struct Downstream {
     pub(crate) server_name: Option<Box<str>>,
     /// `http`, or `https` where we end its TLS.
     pub(crate) scheme: &'static str,
+    /// It came in at a Gateway, perhaps from a stranger.
+    pub(crate) edge: bool,
     /// What happens on it.
     pub(crate) activity: Activity,
     /// It is to end as soon as what is under way on it has been answered.
@@ -139,6 +141,7 @@ impl Downstream {
             original,
             server_name: None,
             scheme: "http",
+            edge: false,
             activity: Activity::default(),
             retired: Retired::default(),
             switched: Mutex::default(),

@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     NoEndpoint(NoEndpoint),
     /// A limit of the cluster is reached.
     Overflow,
+    /// All clusters together have as many connections as there may be.
+    Full,
     /// There is no connection.
     NotConnected(TransportFailure),
     /// The upstream closed or reset the connection.
@@ -58,7 +60,7 @@ impl Failure {
     /// Envoy's word for it.
     fn word(&self) -> &'static str {
         match self {
-            Self::Overflow => "overflow",
+            Self::Overflow | Self::Full => "overflow",
             Self::NotConnected(TransportFailure::Timeout) => "connection timeout",
             Self::NotConnected(_) => "remote connection failure",
             Self::Terminated => "connection termination",
@@ -71,7 +73,7 @@ impl Failure {
 
     fn flag(&self) -> ResponseFlag {
         match self {
-            Self::Overflow => ResponseFlag::UpstreamOverflow,
+            Self::Overflow | Self::Full => ResponseFlag::UpstreamOverflow,
             Self::NotConnected(_) => ResponseFlag::UpstreamConnectionFailure,
             Self::Terminated => ResponseFlag::UpstreamConnectionTermination,
             Self::Reset | Self::Refused => ResponseFlag::UpstreamReset,
@@ -96,6 +98,7 @@ impl Failure {
             Self::NotConnected(failure) => Some(failure),
             Self::NoEndpoint(_)
             | Self::Overflow
+            | Self::Full
             | Self::Terminated
             | Self::Reset
             | Self::Refused
@@ -125,6 +128,7 @@ impl Failure {
             }
             Self::Protocol => Reply::new(StatusCode::BAD_GATEWAY, self.details(BEFORE)),
             Self::Overflow
+            | Self::Full
             | Self::NotConnected(_)
             | Self::Terminated
             | Self::Reset
@@ -135,7 +139,7 @@ impl Failure {
         } else {
             reply
         };
-        Reply { overloaded: *self == Self::Overflow, ..reply.flag(self.flag()) }
+        Reply { overloaded: matches!(self, Self::Overflow | Self::Full), ..reply.flag(self.flag()) }
     }
 
     fn is_reset(&self) -> bool {
@@ -168,6 +172,9 @@ impl Failure {
 
     /// A timeout is a reason of its own and needs no other.
     fn transport_reason(&self) -> Option<String> {
+        if *self == Self::Full {
+            return Some("max_http_connections".to_owned());
+        }
         let failure = self.transport().filter(|failure| **failure != TransportFailure::Timeout)?;
         Some(failure.to_string())
     }

@@ -1,9 +1,9 @@
 //! Forwarding: the way of a request to an upstream and of the answer back, with its tries and limits.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use egressd_tables::{ClusterRef, Destination, Forward, Route};
-use http::{HeaderValue, Response, StatusCode, Version, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, uri::PathAndQuery};
 use http_body::Body;
 use tokio::time::sleep;
 
@@ -51,7 +51,11 @@ pub(crate) async fn forward(
     let (worker, settings) = (&downstream.worker, &downstream.worker.settings);
     let version = inbound.parts.version;
     let keyed = hash::key(&forward.hash, &inbound, &downstream.origin);
-    let mut ready = Ready::new(inbound, route, forward, destination, &mut exchange, settings);
+    let Ok(path) = rewritten(&inbound, route, forward) else {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        return exchange.reply(Reply::new(status, "path_rewrite_failed"));
+    };
+    let mut ready = Ready::new(inbound, route, forward, destination, path, &mut exchange, settings);
     for one in mirror::chosen(&forward.mirrors) {
         mirror::send(worker, &downstream.origin, one, &ready.outgoing, version);
     }
@@ -96,6 +100,9 @@ pub(crate) async fn forward(
         }
     };
     let (mut parts, incoming) = response.into_parts();
+    if is_ambiguous(&parts.headers) {
+        return exchange.reply(Failure::Protocol.reply(false));
+    }
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !(ready.outgoing.websocket && parts.version == Version::HTTP_11) {
         // Nobody asked for it: what comes next on either connection would not be HTTP.
@@ -145,19 +152,22 @@ impl<'r> Ready<'r> {
         route: &Route,
         forward: &'r Forward,
         destination: &Destination,
+        path: Option<PathAndQuery>,
         exchange: &mut Exchange<'_>,
         settings: &HttpSettings,
     ) -> Self {
-        let path = forward.rewrite.as_ref().and_then(|rewrite| {
-            let matched = route.matcher.path.as_ref();
-            let new = inbound.with_head(|head| rewrite.apply(head, matched));
-            PathAndQuery::try_from(new).ok()
-        });
         let authority = forward.authority.as_ref().or(destination.authority.as_ref());
         let authority = authority.and_then(|authority| headers::value(authority));
         let Inbound { parts, body, authority: sent, path: old, websocket, .. } = inbound;
         let mut set = parts.headers;
         hop::strip_request(&mut set);
+        let downstream = &exchange.downstream;
+        if downstream.edge {
+            set.remove(name::FORWARDED_PROTO);
+            if is_stranger(downstream.origin.client.0.ip()) {
+                hop::strip_strangers(&mut set);
+            }
+        }
         let timeouts = Timeouts::new(forward, &mut set, exchange.asked);
         let retries = Retries::new(forward.retry.as_ref(), &mut set);
         if settings.envoy_headers {
@@ -190,6 +200,42 @@ impl<'r> Ready<'r> {
             count_tries: settings.envoy_headers,
         };
         Self { outgoing, timeouts, retries }
+    }
+}
+
+/// Whether the length of an answer on HTTP/1 can be read in more than one way, or its coding is one that
+/// only the next hop knows.
+fn is_ambiguous(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    let several = lengths.next().is_some()
+        || length.is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit));
+    let coded = headers.contains_key(header::TRANSFER_ENCODING);
+    several || (coded && (length.is_some() || !hop::is_only_chunked(headers)))
+}
+
+/// The path that a route's rewrite makes of it, if it has one. What is no path afterwards, or one of
+/// another form, is not sent, and neither is the path it should not have.
+fn rewritten(
+    inbound: &Inbound,
+    route: &Route,
+    forward: &Forward,
+) -> Result<Option<PathAndQuery>, Unwritable> {
+    let Some(rewrite) = &forward.rewrite else { return Ok(None) };
+    let matched = route.matcher.path.as_ref();
+    let new = inbound.with_head(|head| rewrite.apply(head, matched));
+    let path = PathAndQuery::try_from(new).ok().filter(|path| path.as_str().starts_with('/'));
+    path.map(Some).ok_or(Unwritable)
+}
+
+/// A rewrite has made something that is no path.
+struct Unwritable;
+
+/// Whether an address is not of a private network (RFC 1918, RFC 4193), nor of this machine.
+fn is_stranger(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => !(v4.is_private() || v4.is_loopback()),
+        IpAddr::V6(v6) => !(v6.is_unique_local() || v6.is_loopback()),
     }
 }
 

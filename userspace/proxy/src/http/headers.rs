@@ -56,6 +56,7 @@ pub(crate) mod name {
         ATTEMPT_COUNT: "x-envoy-attempt-count",
         DECORATOR_OPERATION: "x-envoy-decorator-operation",
         EXPECTED_TIMEOUT: "x-envoy-expected-rq-timeout-ms",
+        FORWARDED_CLIENT_CERT: "x-forwarded-client-cert",
         FORWARDED_FOR: "x-forwarded-for",
         FORWARDED_PROTO: "x-forwarded-proto",
         GRPC_MESSAGE: "grpc-message",

@@ -41,6 +41,12 @@ impl Inbound {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Err(malformed(status, "http2.too_many_headers"));
         }
+        if parts.headers.contains_key(header::TRANSFER_ENCODING)
+            && !hop::is_only_chunked(&parts.headers)
+        {
+            let status = StatusCode::NOT_IMPLEMENTED;
+            return Err(malformed(status, "http1.invalid_transfer_encoding"));
+        }
         if parts.method == Method::CONNECT {
             // Istio ends no tunnels on the way out (semantics.md §6).
             return Err(Reply::new(StatusCode::FORBIDDEN, "upgrade_failed"));

@@ -21,6 +21,7 @@ use std::{
 };
 
 use egressd_tables::{Cluster, Sni, UpstreamTls};
+use tokio::time::Instant;
 
 pub(crate) use self::{
     h1::{Exchanged, H1, Unsent},
@@ -28,7 +29,7 @@ pub(crate) use self::{
 };
 use self::{host::HostPool, sweep::sweep_until_empty};
 use super::{
-    circuit::{Circuit, Circuits},
+    circuit::{Circuit, Circuits, Limited, Permit},
     upstream::{Connector, NotConnected, Origin, Picked, Target, bare_host},
 };
 use crate::{
@@ -80,6 +81,8 @@ pub(crate) struct Way<'a> {
 pub(crate) enum NoConnection {
     /// A limit of the cluster is reached.
     Overflow,
+    /// The limit of all clusters together is reached.
+    Full,
     /// Connecting failed.
     Failed(NotConnected),
 }
@@ -131,6 +134,23 @@ impl Pools {
         self.lock().values().all(|cluster| cluster.lock().values().all(|host| host.is_empty()))
     }
 
+    /// Makes sure that all clusters together may have one more connection.
+    fn room_for(&self, circuit: &Circuit) -> Result<(), NoConnection> {
+        if circuit.is_full() && !self.make_room() {
+            circuit.warn();
+            return Err(NoConnection::Full);
+        }
+        Ok(())
+    }
+
+    /// Closes the connection that has been without a request for longest; says whether there was one.
+    fn make_room(&self) -> bool {
+        let clusters: Vec<_> = self.lock().values().cloned().collect();
+        let idle = clusters.iter().filter_map(|cluster| cluster.longest_idle(|_| true));
+        let longest = idle.min_by_key(|(since, _)| *since);
+        longest.is_some_and(|(_, host)| host.close_idle())
+    }
+
     fn connector(&self) -> &dyn Connector {
         &*self.connector
     }
@@ -146,9 +166,37 @@ impl ClusterPool {
             addr: way.picked.addr.clone(),
             mesh: way.picked.mesh.clone(),
             told: self.tells().then_some((way.origin.client, way.origin.destination)),
-            name: self.named_by_request().then(|| bare_host(way.authority).into()),
+            name: self.named_by_request().then(|| folded(bare_host(way.authority))),
         };
         Arc::clone(self.lock().entry(key).or_default())
+    }
+
+    /// Leave for a connection beyond `maxConnections` to an address that this worker has none to, under
+    /// whatever name; nothing if another was closed for it, and asking again may help.
+    fn force(&self, addr: &UpstreamAddr) -> Result<Option<Permit>, NoConnection> {
+        if !self.is_connected_to(addr) {
+            return Ok(Some(self.circuit.force(Limited::Connections)));
+        }
+        if self.close_idle(addr) { Ok(None) } else { Err(NoConnection::Overflow) }
+    }
+
+    /// Whether this worker has a connection to an address, under whatever name.
+    fn is_connected_to(&self, addr: &UpstreamAddr) -> bool {
+        self.lock().iter().any(|(key, host)| key.addr == *addr && host.lock().open > 0)
+    }
+
+    /// Closes a connection to an address that has no request; says whether there was one.
+    fn close_idle(&self, addr: &UpstreamAddr) -> bool {
+        let longest = self.longest_idle(|key| key.addr == *addr);
+        longest.is_some_and(|(_, host)| host.close_idle())
+    }
+
+    /// Where a connection has been without a request for longest, and since when.
+    fn longest_idle(&self, of: impl Fn(&HostKey) -> bool) -> Option<(Instant, Arc<HostPool>)> {
+        let hosts = self.lock();
+        let hosts = hosts.iter().filter(|(key, _)| of(key));
+        let idle = hosts.filter_map(|(_, host)| Some((host.idle_since()?, host)));
+        idle.min_by_key(|(since, _)| *since).map(|(since, host)| (since, Arc::clone(host)))
     }
 
     /// Whether endpoints are told whose connection it is, which then is no other's.
@@ -181,6 +229,11 @@ impl ClusterPool {
     }
 }
 
+/// A name as certificates are compared with it: however it is written, it is one name and one pool.
+fn folded(name: &str) -> Box<str> {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
+}
+
 /// Whether connections made for one are good for the other.
 fn connects_alike(one: &Cluster, other: &Cluster) -> bool {
     one.tls == other.tls
@@ -188,4 +241,16 @@ fn connects_alike(one: &Cluster, other: &Cluster) -> bool {
         && one.pool == other.pool
         && one.proxy_protocol == other.proxy_protocol
         && one.connect_timeout == other.connect_timeout
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_however_it_is_written() {
+        for name in ["api.example", "Api.eXample", "API.EXAMPLE."] {
+            assert_eq!(&*folded(name), "api.example");
+        }
+    }
 }

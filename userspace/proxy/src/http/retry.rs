@@ -110,7 +110,9 @@ impl<'a> Retries<'a> {
 
     fn wants_failure_again(&self, failure: &Failure) -> bool {
         match failure {
-            Failure::NoEndpoint(_) | Failure::Overflow | Failure::Downstream(_) => false,
+            Failure::NoEndpoint(_) | Failure::Overflow | Failure::Full | Failure::Downstream(_) => {
+                false
+            }
             // Envoy counts a failure as a 503 here.
             Failure::NotConnected(_)
             | Failure::Terminated

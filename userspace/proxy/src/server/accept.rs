@@ -72,10 +72,14 @@ enum Next {
 fn accept_one(worker: &Arc<Worker>, listener: BorrowedFd<'_>, entrance: &Entrance) -> Next {
     match accept(listener) {
         Ok(accepted) => {
-            let (worker, slot) = (Arc::clone(worker), worker.slot());
+            let worker = Arc::clone(worker);
             match entrance {
-                Entrance::Captured => tokio::spawn(flow::run(worker, accepted, slot)),
+                Entrance::Captured => {
+                    let slot = worker.slot();
+                    tokio::spawn(flow::run(worker, accepted, slot))
+                }
                 Entrance::Door { door, .. } => {
+                    let slot = worker.visitors_slot();
                     tokio::spawn(flow::run_at_door(worker, accepted, slot, Arc::clone(door)))
                 }
             };

@@ -546,3 +546,26 @@ fn a_flow_is_small() {
     let size = size_of_val(&crate::flow::run(worker, accepted, slot));
     assert!(size <= 1536, "{size} bytes");
 }
+
+#[test]
+fn those_who_dial_us_leave_room_for_what_is_captured() {
+    let parts = Parts {
+        snapshot: Arc::new(Snapshot::of(to(&[]))),
+        factory: Arc::new(SocketFactory::new(None, LoopGuard::default())),
+        resolver: Arc::<Names>::default(),
+        originals: Arc::new(dialled(DIALLED)),
+        records: Arc::<Kept>::default(),
+        sources: Sources::default(),
+    };
+    let server = Server::new(Config { workers: 1, max_flows: 8, ..Config::default() }, parts);
+    let server = server.unwrap();
+    let worker = &server.workers[0].worker;
+    let mut visits: Vec<_> = (0..2).map(|_| worker.visitors_slot().unwrap()).collect();
+    assert!(worker.visitors_slot().is_err());
+    let captured: Vec<_> = (0..6).map(|_| worker.slot().unwrap()).collect();
+    assert!(worker.slot().is_err());
+    visits.pop();
+    assert!(worker.visitors_slot().is_ok());
+    drop((visits, captured));
+    assert_eq!(server.stats().active, 0);
+}

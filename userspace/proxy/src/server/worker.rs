@@ -6,7 +6,7 @@ use std::{
     net::TcpListener,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -57,6 +57,10 @@ pub(super) enum Command {
 /// A flow's place among those there may be.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<Shared>);
+
+/// The place of a flow whose client dialled us.
+#[derive(Debug)]
+pub(crate) struct VisitorsSlot(Slot);
 
 /// Starts a worker's thread.
 ///
@@ -162,6 +166,15 @@ impl Worker {
         if before < self.shared.config.max_flows as u64 { Ok(slot) } else { Err(OverLimit) }
     }
 
+    /// Takes a place for one whose client dialled us, perhaps from another machine. Those get a quarter
+    /// of all places at most: what is captured here is not to be reset for their sake.
+    pub(super) fn visitors_slot(&self) -> Result<VisitorsSlot, OverLimit> {
+        let slot = VisitorsSlot(self.slot()?);
+        let before = slot.visits().fetch_add(1, Ordering::SeqCst);
+        let most = (self.shared.config.max_flows as u64 / 4).max(1);
+        if before < most { Ok(slot) } else { Err(OverLimit) }
+    }
+
     /// From here on a flow that is dropped was drained, not forgotten.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
@@ -218,6 +231,18 @@ fn http_worker(shared: &Shared, counters: &Arc<Counters>, ending: &Arc<AtomicBoo
         Arc::new(records),
         Arc::clone(ending),
     )
+}
+
+impl VisitorsSlot {
+    fn visits(&self) -> &AtomicU64 {
+        &self.0.0.visits
+    }
+}
+
+impl Drop for VisitorsSlot {
+    fn drop(&mut self) {
+        self.visits().fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Slot {

@@ -12,6 +12,8 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     let trailers = wants_trailers(headers);
     strip_common(headers);
     headers.remove(header::EXPECT);
+    // Nobody but who has verified a certificate may say whose it was.
+    headers.remove(name::FORWARDED_CLIENT_CERT);
     headers.remove(name::HTTP2_SETTINGS);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -20,6 +22,17 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     headers.remove(name::PEER_METADATA);
     headers.remove(name::PEER_METADATA_ID);
     headers.remove(name::DECORATOR_OPERATION);
+}
+
+/// Takes out of a stranger's request what steers a proxy and what only we can say, as Envoy does at the
+/// edge of a mesh.
+pub(crate) fn strip_strangers(headers: &mut HeaderMap) {
+    headers.remove(name::FORWARDED_PROTO);
+    let steering: Vec<_> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-envoy-")).cloned().collect();
+    for name in steering {
+        headers.remove(name);
+    }
 }
 
 /// Takes out of an answer what is between us and the upstream.
@@ -36,6 +49,14 @@ pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool
         .get_all(name)
         .iter()
         .any(|value| tokens(value).any(|one| one.eq_ignore_ascii_case(token)))
+}
+
+/// Whether the one transfer coding is `chunked`.
+pub(crate) fn is_only_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = codings.next().map(HeaderValue::as_bytes);
+    first.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
 }
 
 fn strip_common(headers: &mut HeaderMap) {
@@ -109,6 +130,18 @@ mod tests {
         ]);
         assert_eq!(left, ["host", "te", "x-yours"]);
         assert_eq!(stripped(&[("te", "gzip")]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn strangers_do_not_steer() {
+        let mut headers = HeaderMap::new();
+        for name in ["x-forwarded-proto", "x-envoy-retry-on", "x-envoy-upstream-rq-timeout-ms", "x"]
+        {
+            headers.append(name, HeaderValue::from_static("1"));
+        }
+        strip_strangers(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x"]);
+        assert_eq!(stripped(&[("x-forwarded-client-cert", "By=me")]), Vec::<String>::new());
     }
 
     #[test]

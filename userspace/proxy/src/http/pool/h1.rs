@@ -20,10 +20,7 @@ use hyper::{
     client::conn::http1::{Builder, Connection, SendRequest},
     rt::{Read, ReadBufCursor, Write},
 };
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use super::{
     ClusterPool, NoConnection, Pools, Way,
@@ -118,20 +115,20 @@ impl Pools {
         let pending = circuit.permit(Limited::Pending, pool.max_pending_requests);
         let _pending = pending.ok_or(NoConnection::Overflow)?;
         let turn = loop {
+            self.room_for(circuit)?;
             let waiting = {
                 let mut state = host.lock();
                 let permit = circuit.permit(Limited::Connections, pool.max_connections);
                 match permit {
                     Some(permit) => break Turn::Connect(state.place(host, permit)),
                     None if state.open == 0 => {
-                        let permit = circuit.force(Limited::Connections);
-                        break Turn::Connect(state.place(host, permit));
+                        drop(state);
+                        if let Some(permit) = cluster.force(&way.picked.addr)? {
+                            break Turn::Connect(host.lock().place(host, permit));
+                        }
+                        continue;
                     }
-                    None => {
-                        let (turn, waiting) = oneshot::channel();
-                        state.waiting.push_back(turn);
-                        waiting
-                    }
+                    None => state.wait(),
                 }
             };
             if let Ok(turn) = waiting.await {

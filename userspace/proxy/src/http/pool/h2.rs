@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     ClusterPool, Exchanged, NoConnection, Pools, Unsent, Way,
-    host::{HostPool, Place, State},
+    host::{CROWD, HostPool, Place, State},
 };
 use crate::{
     addrs::LocalAddr,
@@ -85,6 +85,7 @@ impl Pools {
         let pending = circuit.permit(Limited::Pending, pool.max_pending_requests);
         let _pending = pending.ok_or(NoConnection::Overflow)?;
         loop {
+            self.room_for(circuit)?;
             let place = {
                 let mut state = host.lock();
                 if let Some(found) = state.shared_use(pool, true) {
@@ -92,6 +93,9 @@ impl Pools {
                 }
                 if let Some(others) = &mut state.connecting {
                     let (tell, told) = oneshot::channel();
+                    if others.len() >= CROWD && others.len().is_power_of_two() {
+                        others.retain(|one| !one.is_closed());
+                    }
                     others.push(tell);
                     Err(told)
                 } else {
@@ -101,8 +105,11 @@ impl Pools {
                         None => match state.shared_use(pool, false) {
                             Some(found) => return Ok(found),
                             None => {
-                                let permit = circuit.force(Limited::Connections);
-                                Ok(state.begin_connecting(host, permit))
+                                drop(state);
+                                let Some(permit) = cluster.force(&way.picked.addr)? else {
+                                    continue;
+                                };
+                                Ok(host.lock().begin_connecting(host, permit))
                             }
                         },
                     }
@@ -260,6 +267,11 @@ impl Shared {
 
     fn room(&self, pool: &ConnectionPool) -> u32 {
         self.room.load(Ordering::Relaxed).min(pool.max_concurrent_streams).max(1)
+    }
+
+    /// Since when it has had no request, if it has none.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.active() == 0).then_some(self.used)
     }
 
     /// Whether age and the number of its requests allow more; requests under way go on if not.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{h1::H1, h2::Shared};
 use crate::http::{circuit::Permit, upstream::NotConnected};
@@ -59,6 +59,29 @@ impl HostPool {
         state.open == 0 && state.waiting.is_empty() && state.connecting.is_none()
     }
 
+    /// Since when a connection has had no request: that which has had none for longest.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        let shared = state.shared.iter().filter_map(Shared::idle_since).min();
+        let idle = state.idle.first().map(|connection| connection.idle_since);
+        idle.into_iter().chain(shared).min()
+    }
+
+    /// Closes one that has no request; says whether there was one.
+    pub(super) fn close_idle(&self) -> bool {
+        let mut state = self.lock();
+        if !state.idle.is_empty() {
+            let connection = state.idle.remove(0);
+            // It gives its place back.
+            drop(state);
+            connection.close();
+            return true;
+        }
+        let idle = state.shared.iter().position(|shared| shared.idle_since().is_some());
+        // Without anybody to send on it, its task ends.
+        idle.map(|at| state.shared.swap_remove(at)).is_some()
+    }
+
     /// Gives a connection to somebody who waits, or keeps it.
     pub(super) fn put_back(&self, mut connection: Box<H1>) {
         loop {
@@ -77,12 +100,25 @@ impl HostPool {
 }
 
 impl State {
+    /// Waits for a turn; who has gone meanwhile is forgotten.
+    pub(super) fn wait(&mut self) -> oneshot::Receiver<Turn> {
+        if self.waiting.len() >= CROWD && self.waiting.len().is_power_of_two() {
+            self.waiting.retain(|one| !one.is_closed());
+        }
+        let (turn, waiting) = oneshot::channel();
+        self.waiting.push_back(turn);
+        waiting
+    }
+
     /// A place for a connection that `permit` allows.
     pub(super) fn place(&mut self, host: &Arc<HostPool>, permit: Permit) -> Place {
         self.open += 1;
         Place { host: Arc::downgrade(host), permit: Some(permit) }
     }
 }
+
+/// From how many on those who wait are looked through, whenever there are twice as many.
+pub(super) const CROWD: usize = 64;
 
 impl Drop for Place {
     /// The connection is closed: its place goes to whoever waits.

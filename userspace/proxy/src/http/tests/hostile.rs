@@ -19,7 +19,7 @@ use tokio::{
 
 use super::support::*;
 use crate::{
-    http::downstream::Standing,
+    http::{circuit::Limited, downstream::Standing},
     testing::{PATIENCE, dial, read_all, reset, until},
 };
 
@@ -203,4 +203,52 @@ async fn who_ends_with_something_unread_is_noticed() {
     until("the request is at the upstream", || !bed.worker.pools.is_empty()).await;
     drop(app);
     nothing_is_left(&bed).await;
+}
+
+#[tokio::test]
+async fn codings_and_lengths_that_can_be_read_in_two_ways() {
+    let upstream = Upstream::echo().await;
+    let bed = bed().host("a", plain("a"), &[upstream.addr]).start().await;
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
+    assert!(bed.raw(request.as_bytes()).await.starts_with("HTTP/1.1 501 "));
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\na",
+    ] {
+        let addr = saying(answer).await;
+        let bed = super::support::bed().host("a", plain("a"), &[addr]).start().await;
+        assert_eq!(bed.get("a", "/").await.status, 502, "{}", String::from_utf8_lossy(answer));
+    }
+}
+
+#[tokio::test]
+async fn connections_of_all_clusters_have_a_limit() {
+    let (upstream, (_listener, silent)) = (Upstream::echo().await, mute().await);
+    let bed = bed()
+        .host("a", plain("a"), &[upstream.addr])
+        .host("b", plain("b"), &[upstream.addr])
+        .host("slow", plain("slow"), &[silent])
+        .connections(2);
+    let bed = bed.start().await;
+    // What lies idle goes first, whosever it is.
+    for host in ["a", "b", "a", "b"] {
+        assert_eq!(bed.get(host, "/").await.status, 200);
+    }
+    let slow = bed.circuits.get(&"slow".into());
+    let mut held = Vec::new();
+    for number in 1..=2 {
+        let mut app = dial(bed.front).await;
+        app.write_all(b"GET / HTTP/1.1\r\nHost: slow\r\n\r\n").await.unwrap();
+        until("it is at the upstream", || slow.count(Limited::Connections) == number).await;
+        held.push(app);
+    }
+    let refused = bed.get("slow", "/").await;
+    assert_eq!((refused.status, refused.header("x-envoy-overloaded")), (503, "true"));
+    let full = "503 UO upstream_reset_before_response_started{overflow|max_http_connections}";
+    assert_eq!(said(bed.all(5).await.last().unwrap()), full);
+    assert_eq!(bed.get("a", "/").await.status, 503);
+    drop(held);
+    until("they are closed", || bed.worker.pools.is_empty()).await;
+    assert_eq!(bed.get("a", "/").await.status, 200);
 }

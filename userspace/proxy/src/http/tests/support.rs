@@ -55,6 +55,7 @@ pub(super) struct Bed {
     pub(super) front: SocketAddr,
     pub(super) records: Arc<Kept>,
     pub(super) picker: Arc<Places>,
+    pub(super) circuits: Arc<Circuits>,
     pub(super) worker: Arc<HttpWorker>,
     pub(super) drain: Arc<Notify>,
 }
@@ -66,6 +67,7 @@ pub(super) struct Builder {
     settings: HttpSettings,
     speaks: Speaks,
     standing: Standing,
+    circuits: Circuits,
 }
 
 /// Routes by host, the first that matches.
@@ -131,6 +133,7 @@ pub(super) fn bed() -> Builder {
         settings: HttpSettings::default(),
         speaks: Speaks::Http1,
         standing: Standing::Good,
+        circuits: Circuits::default(),
     }
 }
 
@@ -158,6 +161,12 @@ impl Builder {
         self
     }
 
+    /// At most so many connections to all clusters.
+    pub(super) fn connections(mut self, most: usize) -> Self {
+        self.circuits = Circuits::limited(most);
+        self
+    }
+
     /// What has become of connections when their requests come.
     pub(super) fn standing(mut self, standing: Standing) -> Self {
         self.standing = standing;
@@ -165,7 +174,7 @@ impl Builder {
     }
 
     pub(super) async fn start(self) -> Bed {
-        let records = Arc::<Kept>::default();
+        let (records, circuits) = (Arc::<Kept>::default(), Arc::new(self.circuits));
         let picker = Arc::new(Places { places: self.places, ..Places::default() });
         let factory = Arc::new(SocketFactory::new(None, LoopGuard::default()));
         let originator = Arc::new(Originator::new(Sources::default()));
@@ -173,7 +182,7 @@ impl Builder {
             self.settings,
             Arc::clone(&picker) as Arc<dyn Picker>,
             Arc::new(Sockets { factory, originator }),
-            Arc::<Circuits>::default(),
+            Arc::clone(&circuits),
             Arc::new(PipePool::new(0)),
             Arc::clone(&records) as Arc<_>,
             Arc::default(),
@@ -205,7 +214,7 @@ impl Builder {
                 tokio::spawn(serve(downstream, HttpIo::Plain(stream), speaks, drain));
             }
         });
-        Bed { front, records, picker, worker, drain }
+        Bed { front, records, picker, circuits, worker, drain }
     }
 }
 
