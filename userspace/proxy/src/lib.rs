@@ -31,7 +31,8 @@
 //! # Threads
 //! A worker is a thread with an event loop of its own. A listener belongs to one worker and its
 //! connections stay there, so nothing is shared on the way but counters. A flow is one task without
-//! locks; while it waits it holds two sockets, about 2 KiB, and no buffer.
+//! locks; while it waits it holds two sockets, about 2 KiB, and no buffer. A thread that has just
+//! been busy looks for the next event for some microseconds before it sleeps: the module `alert`.
 //!
 //! # System calls of a connection
 //! For a declared TCP port, one request and one answer, the endpoint on this machine, in order:
@@ -48,6 +49,7 @@
 
 mod access_log;
 mod addrs;
+mod alert;
 mod cluster;
 mod config;
 mod connect;

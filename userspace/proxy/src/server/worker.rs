@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{ListenerId, Shared, accept::accept_all};
 use crate::{
+    alert,
     door::Entrance,
     flow::OverLimit,
     health,
@@ -72,6 +73,7 @@ pub(super) fn spawn(
 ) -> io::Result<(mpsc::UnboundedSender<Command>, JoinHandle<()>)> {
     let runtime = Builder::new_current_thread()
         .enable_all()
+        .on_thread_unpark(alert::woken)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("egressd-dns")
         .build()?;
@@ -92,6 +94,7 @@ pub(super) fn spawn(
 
 async fn run(worker: Arc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut listeners = Listeners::default();
+    tokio::spawn(alert::stay());
     let mut beat = interval(HEARTBEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {

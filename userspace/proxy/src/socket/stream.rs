@@ -15,7 +15,7 @@ use rustix::{
 use tokio::task::coop;
 
 use super::{Watched, linux};
-use crate::addrs::LocalAddr;
+use crate::{addrs::LocalAddr, alert};
 
 /// A connected, non-blocking stream socket, TCP or Unix.
 ///
@@ -117,6 +117,7 @@ impl Stream {
     }
 
     fn taken(&self, bytes: usize) -> io::Result<usize> {
+        alert::note();
         match self.reset {
             Some(error) if bytes == 0 => Err(error.into()),
             Some(_) | None => Ok(bytes),
