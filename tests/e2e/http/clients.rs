@@ -8,7 +8,7 @@ const PYTHON_CLIENT: &str = include_str!("../clients/http.py");
 const NODE_CLIENT: &str = include_str!("../clients/http.js");
 const JAVA_CLIENT: &str = include_str!("../clients/Http.java");
 const GRPC: &str = include_str!("../clients/grpc_echo.py");
-const WEBSOCKET: &str = include_str!("../clients/websocket_echo.py");
+pub(super) const WEBSOCKET: &str = include_str!("../clients/websocket_echo.py");
 
 /// A service at a world's address.
 fn service(host: &str, protocol: &str, target: u16) -> String {
@@ -25,7 +25,7 @@ fn service(host: &str, protocol: &str, target: u16) -> String {
     )
 }
 
-fn with_pypi<'a>(node: &'a Node, script: &str, words: &[&str]) -> Spawn<'a> {
+pub(super) fn with_pypi<'a>(node: &'a Node, script: &str, words: &[&str]) -> Spawn<'a> {
     let spawn = node.app([PYTHON, "-c", script]);
     words.iter().fold(spawn, |spawn, word| spawn.arg(word))
 }
@@ -72,7 +72,7 @@ fn java_http_client() {
     does_it_all(|node| node.app(["java"]).arg(&source).run().text());
 }
 
-fn server(world: &World, script: &str, port: u16) -> Running {
+pub(super) fn server(world: &World, script: &str, port: u16) -> Running {
     let spawn = world.node.server([PYTHON, "-c", script, "serve"]);
     let mut server = spawn.arg(format!("{}:{port}", WORLD_V4[0])).start();
     server.wait_stdout("that it serves", |line| line.contains("ready"));

@@ -2,7 +2,10 @@
 
 use egressd_tests::{Authority, Nginx, WORLD_V4};
 
-use super::world::{World, last};
+use super::{
+    clients,
+    world::{World, last},
+};
 
 const HOST: &str = "secure.example";
 
@@ -119,5 +122,26 @@ fn a_method_that_nobody_knows_goes_inside_tls_as_well() {
     let answer = world.get("http://secure.example/", &["--request", "MKCALENDAR"]);
     let told = format!("HTTP/1.1 [{HOST}] {HOST} NONE http/1.1");
     assert_eq!(answer.told(), (200, told.as_str()));
+    daemon.stop();
+}
+
+#[test]
+fn websocket_inside_tls() {
+    let (world, authority) = (World::new(&[]), Authority::new());
+    let _plain = clients::server(&world, clients::WEBSOCKET, 8765);
+    let shown = authority.issue("server", &format!("DNS:{HOST}")).for_nginx();
+    let passing = format!(
+        "{shown} location / {{ proxy_pass http://{}:8765; proxy_http_version 1.1; \
+         proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }}",
+        WORLD_V4[0]
+    );
+    let _server = Nginx::tls(&world.node.world, WORLD_V4[0], 8443, &passing);
+    let daemon = world.daemon().roots(authority.roots());
+    let daemon = daemon.resource(resources("HTTP", "{mode: SIMPLE}")).start();
+    let call = ["call", "ws://secure.example/chat"];
+    let printed = clients::with_pypi(&world.node, clients::WEBSOCKET, &call).run();
+    assert_eq!(printed.text(), "HELLO\n200000\npong\nclosed 1000");
+    let record = daemon.wait_record();
+    assert_eq!((record.code.as_str(), record.flags.as_str()), ("101", "-"));
     daemon.stop();
 }

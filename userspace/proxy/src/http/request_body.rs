@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -46,7 +46,15 @@ pub(crate) struct Reader {
 /// A mirror's view of what the application sends.
 pub(crate) struct Copied {
     pieces: mpsc::Receiver<Option<Piece>>,
+    behind: Arc<AtomicUsize>,
     ended: bool,
+}
+
+/// Where a mirror's copy goes.
+struct Copying {
+    pieces: mpsc::Sender<Option<Piece>>,
+    /// Bytes that it has not taken.
+    behind: Arc<AtomicUsize>,
 }
 
 /// Why a body is not sent to its end.
@@ -90,7 +98,7 @@ struct Source {
     received: Arc<AtomicU64>,
     /// Told at the end of the body.
     complete: Vec<oneshot::Sender<()>>,
-    copies: Vec<mpsc::Sender<Option<Piece>>>,
+    copies: Vec<Copying>,
 }
 
 impl Sending {
@@ -164,12 +172,22 @@ impl Sending {
     /// A copy of everything from here on.
     pub(crate) fn copy(&self) -> Copied {
         let (sender, pieces) = mpsc::channel(COPIES_BEHIND);
-        self.lock().copies.push(sender);
-        Copied { pieces, ended: false }
+        let behind = Arc::<AtomicUsize>::default();
+        self.lock().copies.push(Copying { pieces: sender, behind: Arc::clone(&behind) });
+        Copied { pieces, behind, ended: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Source> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Copying {
+    /// Passes a piece on, unless too much waits already.
+    fn give(&self, piece: &Piece, size: usize) -> bool {
+        let before = self.behind.fetch_add(size, Ordering::Relaxed);
+        (before == 0 || before + size <= BYTES_BEHIND)
+            && self.pieces.try_send(Some(piece.clone())).is_ok()
     }
 }
 
@@ -227,14 +245,14 @@ impl Source {
             }
         }
         // A mirror that is too slow loses its copy rather than slow the request or fill memory.
-        self.copies.retain(|copy| copy.try_send(Some(piece.clone())).is_ok());
+        self.copies.retain(|copy| copy.give(piece, size));
     }
 
     fn end(&mut self) {
         self.ended = true;
         for copy in self.copies.drain(..) {
             // Without this last word the copy breaks off; then it was too slow anyway.
-            copy.try_send(None).ok();
+            copy.pieces.try_send(None).ok();
         }
         for tell in self.complete.drain(..) {
             // A try that is over does not care.
@@ -295,6 +313,9 @@ impl Body for RequestBody {
             Self::Copy(copied) if copied.ended => None,
             Self::Copy(copied) => match ready!(copied.pieces.poll_recv(cx)) {
                 Some(piece) => {
+                    if let Some(Piece::Data(data)) = &piece {
+                        copied.behind.fetch_sub(data.len(), Ordering::Relaxed);
+                    }
                     copied.ended = piece.is_none();
                     piece
                 }
@@ -344,5 +365,26 @@ impl Broken {
 const SMALL: usize = 256;
 /// Pieces of this size are kept with the buffer they came in.
 const LARGE: usize = 4096;
+/// Bytes that a mirror may be behind: a piece may be large.
+const BYTES_BEHIND: usize = 256 * 1024;
 /// Pieces that a mirror may be behind.
 const COPIES_BEHIND: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_that_does_not_read_holds_little() {
+        let (pieces, mut taken) = mpsc::channel(COPIES_BEHIND);
+        let copying = Copying { pieces, behind: Arc::default() };
+        let piece = Piece::Data(Bytes::from(vec![0; 100_000]));
+        let given = (0..COPIES_BEHIND).take_while(|_| copying.give(&piece, 100_000)).count();
+        assert_eq!(given, 2);
+        let mut held = 0;
+        while let Ok(Some(Piece::Data(data))) = taken.try_recv() {
+            held += data.len();
+        }
+        assert!(held <= BYTES_BEHIND, "{held}");
+    }
+}

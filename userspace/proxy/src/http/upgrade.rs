@@ -8,8 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use egressd_tables::Cluster;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::time::timeout;
 
 use super::{
     circuit::Permit,
@@ -22,7 +21,7 @@ use super::{
 use crate::{
     cluster::HostLease,
     record::ResponseFlag,
-    relay::{self, Carried, Ending, Ends, Limits},
+    relay::{self, Carried, Ending, Ends, Limits, SealedEnds, Side},
     socket::Stream,
 };
 
@@ -78,15 +77,20 @@ impl Switched {
                 carried.down += relayed.down;
                 ending
             }
-            (app, upstream) => {
-                let (mut app, mut upstream) = (TokioIo::new(app), TokioIo::new(upstream));
-                match copy(&mut app, &mut upstream, &early, &first).await {
-                    Ok((up, down)) => {
-                        carried.up += up;
-                        carried.down += down;
-                        Ending::Complete
+            (HttpIo::Tls(app), HttpIo::Plain(upstream)) => match app.into_inner() {
+                Some(app) => sealed(app, upstream, idle, &early, &first, &mut carried).await,
+                None => Ending::Expired,
+            },
+            (HttpIo::Plain(app), HttpIo::Tls(upstream)) => match upstream.into_inner() {
+                Some(upstream) => sealed(app, upstream, idle, &early, &first, &mut carried).await,
+                None => Ending::Expired,
+            },
+            (HttpIo::Tls(app), HttpIo::Tls(upstream)) => {
+                match (app.into_inner(), upstream.into_inner()) {
+                    (Some(app), Some(upstream)) => {
+                        sealed(app, upstream, idle, &early, &first, &mut carried).await
                     }
-                    Err(error) => Ending::UpstreamReset(error),
+                    _ => Ending::Expired,
                 }
             }
         };
@@ -101,15 +105,37 @@ impl Switched {
     }
 }
 
-async fn copy(
-    app: &mut TokioIo<HttpIo>,
-    upstream: &mut TokioIo<HttpIo>,
+/// Relays where a side is TLS, within the same limits as elsewhere; what it carried is added.
+async fn sealed<A: Side, U: Side>(
+    app: A,
+    upstream: U,
+    idle: Option<Duration>,
     early: &[u8],
     first: &[u8],
-) -> std::io::Result<(u64, u64)> {
-    upstream.write_all(early).await?;
-    app.write_all(first).await?;
-    copy_bidirectional(app, upstream).await
+    carried: &mut Carried,
+) -> Ending {
+    let mut ends = SealedEnds { app, upstream };
+    let given = async {
+        give(&mut ends.upstream, early).await?;
+        give(&mut ends.app, first).await
+    };
+    if !matches!(timeout(BEGINNING, given).await, Ok(Ok(()))) {
+        return Ending::Expired;
+    }
+    let mut relayed = Carried::default();
+    let limits = Limits { idle, until: None };
+    let ending = relay::relay_sealed(&mut ends, limits, &mut relayed).await;
+    carried.up += relayed.up;
+    carried.down += relayed.down;
+    ending
+}
+
+async fn give(to: &mut impl Side, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let given = poll_fn(|cx| to.poll_give(cx, bytes)).await?;
+        bytes = bytes.get(given..).unwrap_or_default();
+    }
+    poll_fn(|cx| to.poll_given(cx)).await
 }
 
 async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> std::io::Result<()> {
@@ -119,3 +145,6 @@ async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> std::io::Result<()>
     }
     Ok(())
 }
+
+/// How long a side may take for the bytes that came with the head of the other.
+const BEGINNING: Duration = Duration::from_secs(10);

@@ -25,6 +25,11 @@ impl TlsIo {
         Self { stream: Some(stream), orderly: false }
     }
 
+    /// The connection itself; nothing once it has been dropped.
+    pub(crate) fn into_inner(mut self) -> Option<TlsStream> {
+        self.stream.take()
+    }
+
     pub(super) fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,
