@@ -71,7 +71,7 @@ impl Snapshot {
     #[inline(always)]
     pub(crate) fn service_at(&self, to: &RowKey) -> u32 {
         // SAFETY: the value is copied at once; see `get`.
-        match unsafe { self.pick(&HOST_ADDRS_0, &HOST_ADDRS_1).get(&to.without_port()) } {
+        match unsafe { self.pick(&HOST_ADDRS_0, &HOST_ADDRS_1).get(to.without_port()) } {
             Some(address) => address.only(),
             None => NO_SERVICE,
         }
