@@ -33,9 +33,10 @@ pub(super) fn nginx(folder: &Path) -> String {
     )
 }
 
+/// One process each: workers would outlive a master that is killed.
 fn head(folder: &Path) -> String {
     format!(
-        "daemon off; pid {0}/pid; error_log stderr crit; worker_processes 1;\n\
+        "daemon off; master_process off; pid {0}/pid; error_log stderr crit;\n\
          events {{ worker_connections 1024; }}\n\
          http {{\n\
          \x20 access_log off; keepalive_requests {FOREVER}; keepalive_timeout 1h; tcp_nodelay on;\n\
