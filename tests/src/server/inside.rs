@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::behaviour::{After, Behaviour};
-use crate::netns::Netns;
+use crate::{netns::Netns, wait};
 
 /// Connections that may wait to be accepted: more than any test opens at once.
 const BACKLOG: i32 = 4096;
@@ -38,8 +38,13 @@ impl Servers {
     pub fn tcp(netns: &Netns, list: impl IntoIterator<Item = (String, Behaviour)>) -> Self {
         let listeners = list.into_iter().map(|(address, behaviour)| {
             let address: SocketAddr = address.parse().expect("ADDRESS:PORT");
-            let listener = netns.run(|| listen(address));
-            let listener = listener.unwrap_or_else(|error| panic!("{address}: {error}"));
+            // Between fork and exec a child that another test starts holds all of our sockets, also
+            // the one that listened here before.
+            let what = format!("{address} to be free");
+            let listener = wait::until(&what, || match netns.run(|| listen(address)) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+                other => Some(other.unwrap_or_else(|error| panic!("{address}: {error}"))),
+            });
             (Listener::Tcp(listener), behaviour)
         });
         Self::start(listeners.collect())
