@@ -16,7 +16,7 @@ pub struct Config {
     /// Connections to HTTP endpoints at once, with and without a request. At the limit the one without a
     /// request for longest is closed; where all are in use, a request that needs one more is answered
     /// 503, with flag `UO` and `max_http_connections` in its record. Default 32,768; never more than
-    /// half of `max_flows` ([`Config::fitted`]).
+    /// the limit of open files leaves beside flows and pipes ([`Config::fitted`]).
     pub max_http_connections: usize,
     /// Endpoints tried for one connection, each once, before it fails with `UF,URX`. Default 3.
     /// 0 counts as 1.
@@ -43,16 +43,18 @@ impl Default for Config {
 
 impl Config {
     /// The same limits, lowered to what `descriptors` open files have room for: a flow needs two,
-    /// a pipe two, every second flow one more for requests that are under way at once or kept
-    /// connections, and [`RESERVED`] are left for everything else.
+    /// a pipe two, [`RESERVED`] are left for everything else, and a thirteenth of the rest is for
+    /// connections to HTTP endpoints. That is enough for many: a flow that carries requests has one
+    /// descriptor of its own and is counted with two.
     #[must_use]
     pub fn fitted(self, descriptors: u64) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
         let room = descriptors.saturating_sub(RESERVED) / 2;
         // Flows come first: a flow without a pipe is slower, but it works.
         let max_pipes = self.max_pipes.min(room / 8);
-        let max_flows = self.max_flows.min((room - max_pipes) * 4 / 5).max(1);
-        let max_http_connections = self.max_http_connections.min(max_flows / 2).max(1);
+        let max_flows = self.max_flows.min((room - max_pipes) * 12 / 13).max(1);
+        let left = (2 * room).saturating_sub(2 * (max_flows + max_pipes));
+        let max_http_connections = self.max_http_connections.min(left).max(1);
         Self { max_flows, max_http_connections, max_pipes, ..self }
     }
 
@@ -80,8 +82,8 @@ mod tests {
             (fitted.max_flows, fitted.max_http_connections, fitted.max_pipes)
         };
         assert_eq!(fitted(1_000_000), (65_536, 32_768, 512));
-        assert_eq!(fitted(20_000), (7_385, 3_692, 512));
-        assert_eq!(fitted(1024), (179, 89, 32));
+        assert_eq!(fitted(20_000), (8_521, 1_422, 512));
+        assert_eq!(fitted(1024), (206, 36, 32));
         assert_eq!(fitted(0), (1, 1, 0));
     }
 }

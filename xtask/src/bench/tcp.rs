@@ -33,7 +33,7 @@ const MEMORY_ROUNDS: usize = 3;
 /// How long one case is measured, in milliseconds.
 const TIME: &str = "1500";
 /// Connections that wait, as far as the limit of open files has room for two each.
-const WAITING: u64 = 9_000;
+const WAITING: u64 = 8_000;
 /// How long memory is given to settle.
 const SETTLE: Duration = Duration::from_secs(1);
 
