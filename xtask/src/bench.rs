@@ -8,6 +8,7 @@ use crate::cmd;
 
 mod capture;
 mod dns;
+mod goal;
 mod http;
 mod record;
 mod session;

@@ -1,7 +1,10 @@
 //! The table, and what the goals say about it.
 
 use super::{Case, Figure, Found, peers::Kind};
-use crate::bench::{Goal, Report};
+use crate::bench::{
+    Goal, Report,
+    goal::{Wanted, number, row},
+};
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// How much memory may grow under load, once it has settled.
@@ -35,12 +38,6 @@ const GOALS: [(&str, Case, Figure, Against, Wanted); 7] = [
 enum Against {
     Best,
     Envoy,
-}
-
-#[derive(Clone, Copy)]
-enum Wanted {
-    AtMost(f64),
-    AtLeast(f64),
 }
 
 pub(super) fn report(kinds: &[Kind], found: &[Found], memory: &[f64]) -> Report {
@@ -104,34 +101,6 @@ fn of_memory(samples: &[f64]) -> Goal {
     Goal { text, met: after <= before * GROWTH_LIMIT }
 }
 
-impl Wanted {
-    /// The best of the others.
-    fn best(
-        self,
-        others: impl Iterator<Item = (&'static str, f64)>,
-    ) -> Option<(&'static str, f64)> {
-        let by_value = |a: &(_, f64), b: &(_, f64)| a.1.total_cmp(&b.1);
-        match self {
-            Self::AtMost(_) => others.min_by(by_value),
-            Self::AtLeast(_) => others.max_by(by_value),
-        }
-    }
-
-    fn is_met(self, ratio: f64) -> bool {
-        match self {
-            Self::AtMost(limit) => ratio <= limit,
-            Self::AtLeast(limit) => ratio >= limit,
-        }
-    }
-
-    fn words(self) -> String {
-        match self {
-            Self::AtMost(limit) => format!("at most {limit:.2}"),
-            Self::AtLeast(limit) => format!("at least {limit:.2}"),
-        }
-    }
-}
-
 fn of(kinds: &[Kind], found: &[Found], kind: Kind, case: Case, figure: Figure) -> f64 {
     let at = kinds.iter().position(|one| *one == kind);
     at.and_then(|at| found.get(at)).map_or(f64::NAN, |found| median(found, case, figure))
@@ -139,17 +108,4 @@ fn of(kinds: &[Kind], found: &[Found], kind: Kind, case: Case, figure: Figure) -
 
 fn median(found: &Found, case: Case, figure: Figure) -> f64 {
     found.get(&(case, figure)).map_or(f64::NAN, |rounds| rounds.median())
-}
-
-fn row(name: &str, cells: impl Iterator<Item = String>) -> Vec<String> {
-    std::iter::once(name.to_owned()).chain(cells).collect()
-}
-
-/// Three digits, or all before the point.
-fn number(value: f64) -> String {
-    match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
-    }
 }

@@ -1,7 +1,10 @@
 //! The table, and what the goals say about it.
 
 use super::{Case, Figure, Found, Memory, peers::Kind};
-use crate::bench::{Goal, Report};
+use crate::bench::{
+    Goal, Report,
+    goal::{Wanted, number, row},
+};
 
 const KIB: f64 = 1024.0;
 const MIB: f64 = KIB * KIB;
@@ -43,12 +46,6 @@ const GOALS: [(&str, Case, Figure, Wanted); 9] = [
     ("processor for 16 downloads", Case::Downloads, Figure::Cpu, Wanted::AtMost(1.0)),
 ];
 
-#[derive(Clone, Copy)]
-enum Wanted {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
 pub(super) fn report(kinds: &[Kind], found: &[Found], memory: &[Memory]) -> Report {
     let head = kinds.iter().map(|kind| kind.name().to_owned());
     let mut table = vec![row("median of rounds", head)];
@@ -76,7 +73,7 @@ fn goals(kinds: &[Kind], found: &[Found], memory: &[Memory]) -> Vec<Goal> {
         .map(|(name, case, figure, wanted)| {
             let others = kinds.iter().zip(found).filter(|(kind, _)| kind.is_other());
             let others = others.map(|(kind, found)| (kind.name(), median(found, case, figure)));
-            let (best, value) = wanted.best(others);
+            let (best, value) = wanted.best(others).unwrap_or(("nobody", f64::NAN));
             let ratio = median(&found[ours], case, figure) / value;
             Goal {
                 text: format!("{name}: {ratio:.2} × {best}, wanted {}", wanted.words()),
@@ -97,45 +94,6 @@ fn goals(kinds: &[Kind], found: &[Found], memory: &[Memory]) -> Vec<Goal> {
     goals
 }
 
-impl Wanted {
-    /// The best of the others.
-    fn best(self, others: impl Iterator<Item = (&'static str, f64)>) -> (&'static str, f64) {
-        let by_value = |a: &(_, f64), b: &(_, f64)| a.1.total_cmp(&b.1);
-        let best = match self {
-            Self::AtMost(_) => others.min_by(by_value),
-            Self::AtLeast(_) => others.max_by(by_value),
-        };
-        best.unwrap_or(("nobody", f64::NAN))
-    }
-
-    fn is_met(self, ratio: f64) -> bool {
-        match self {
-            Self::AtMost(limit) => ratio <= limit,
-            Self::AtLeast(limit) => ratio >= limit,
-        }
-    }
-
-    fn words(self) -> String {
-        match self {
-            Self::AtMost(limit) => format!("at most {limit:.2}"),
-            Self::AtLeast(limit) => format!("at least {limit:.2}"),
-        }
-    }
-}
-
 fn median(found: &Found, case: Case, figure: Figure) -> f64 {
     found.get(&(case, figure)).map_or(f64::NAN, |rounds| rounds.median())
-}
-
-fn row(name: &str, cells: impl Iterator<Item = String>) -> Vec<String> {
-    std::iter::once(name.to_owned()).chain(cells).collect()
-}
-
-/// Three digits, or all before the point.
-fn number(value: f64) -> String {
-    match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
-    }
 }
