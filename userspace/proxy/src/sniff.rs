@@ -4,8 +4,9 @@
 //! place (MSG_PEEK), at most [`MOST`] of them, so that whatever reads the connection afterwards
 //! gets all of it and nothing is copied or kept.
 //!
-//! A request may begin with any method. Bytes that may become one with a method hardly anybody uses are
-//! waited for a second, lest the client of another protocol waits for its server's answer in vain.
+//! A request may begin with any method. The rest of a line that begins with a method hardly anybody uses
+//! is waited for a second, and for less where it has lower case, lest the client of another protocol waits
+//! for its server's answer in vain.
 //!
 //! An application may stay silent because its server speaks first. Istio waits for ever by default;
 //! so do we, bounded by the idle time of a relay, and for no longer than the listener's timeout.
@@ -16,12 +17,12 @@ pub(crate) mod tls;
 use std::{
     future::{Future, poll_fn},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::{Instant, Sleep, sleep};
 
 pub(crate) use self::http::HttpVersion;
 use self::tls::ClientHello;
@@ -100,16 +101,15 @@ pub(crate) enum Parsed<T> {
 pub(crate) async fn sniff(stream: &mut Stream, wanted: Wanted) -> io::Result<Sniffed> {
     let mut timer = pin!(sleep(wanted.timeout));
     let mut so_far = SoFar::default();
-    let mut patience = None;
+    let mut patience = Patience::default();
     poll_fn(|cx| {
         if let Poll::Ready(sniffed) = poll_sniff(cx, stream, wanted, &mut so_far) {
             return Poll::Ready(sniffed);
         }
-        if so_far.uncommon {
-            let patience = patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
-            if patience.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(Sniffed::Raw));
-            }
+        if let Some(limit) = so_far.patience
+            && patience.poll(cx, limit).is_ready()
+        {
+            return Poll::Ready(Ok(Sniffed::Raw));
         }
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Ok(Sniffed::Raw))
@@ -122,8 +122,24 @@ pub(crate) async fn sniff(stream: &mut Stream, wanted: Wanted) -> io::Result<Sni
 struct SoFar {
     /// Bytes.
     known: usize,
-    /// They may become a request, with a method that is hardly ever used.
-    uncommon: bool,
+    /// How long more is waited for since they began to look like a request that hardly anybody sends.
+    patience: Option<Duration>,
+}
+
+/// How long bytes have looked like a request that hardly anybody sends.
+#[derive(Default)]
+struct Patience(Option<(Instant, Pin<Box<Sleep>>)>);
+
+impl Patience {
+    /// Ready once `limit` is over since the first call.
+    fn poll(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
+        let (since, timer) = self.0.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(limit))));
+        let end = *since + limit;
+        if timer.deadline() != end {
+            timer.as_mut().reset(end);
+        }
+        timer.as_mut().poll(cx)
+    }
 }
 
 fn poll_sniff(
@@ -150,7 +166,7 @@ fn poll_sniff(
                 return Poll::Ready(Ok(endless));
             }
             so_far.known = seen;
-            so_far.uncommon = wanted.http && http::is_uncommon(&buffer[..seen]);
+            so_far.patience = if wanted.http { http::patience(&buffer[..seen]) } else { None };
         }
     })
 }
@@ -170,10 +186,6 @@ fn judge(bytes: &[u8], wanted: Wanted) -> Option<Sniffed> {
 /// Bytes looked at: the largest ClientHello and the largest request head that are understood. As
 /// much as a thread's scratch buffer holds, and as Envoy looks at.
 const MOST: usize = scratch::SIZE;
-
-/// How long the rest of a request line is waited for that begins with a word which few requests begin
-/// with, and many other protocols: their servers would be waited for on the other side.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 //! is as it should be is for whoever reads the request, so that what is wrong in it is refused as HTTP
 //! and not passed on as something else.
 
+use std::time::Duration;
+
 use super::Parsed;
 
 /// A version of HTTP.
@@ -13,7 +15,8 @@ pub(crate) enum HttpVersion {
     Http2,
 }
 
-/// Reads the start of `bytes`.
+/// Reads the start of `bytes`. What is found in a beginning is found in all that goes on from it, so that
+/// it is the same however an application cuts what it sends.
 ///
 /// Any method may begin a request (RFC 9110 §9.1): were there a list of them, a request with another one
 /// would be bytes without a policy, and without the TLS that a rule asks for.
@@ -34,24 +37,25 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed<HttpVersion> {
             Some(line) if is_request_line(line) => Parsed::Whole(HttpVersion::Http1),
             Some(_) | None => Parsed::Not,
         },
-        // Words in lower case begin other protocols far more often than requests: those are waited for
-        // only as long as it takes to send them in one piece.
-        None if method(line).iter().any(u8::is_ascii_lowercase) => Parsed::Not,
         None if line.iter().all(|byte| may_be_in_a_line(*byte)) => Parsed::Partial,
         None => Parsed::Not,
     }
 }
 
-/// Whether `bytes`, which may become a request, begin with a method that is not among the common ones,
-/// or with what may become one.
-pub(crate) fn is_uncommon(bytes: &[u8]) -> bool {
+/// How long the end of the line that `bytes`, which may become a request, begin with is waited for, if
+/// hardly any request begins like that; nothing if many do.
+pub(crate) fn patience(bytes: &[u8]) -> Option<Duration> {
     let line = bytes.trim_ascii_start();
     let method = method(line);
     let common = |known: &&str| {
         let known = known.as_bytes();
         if method.len() < line.len() { known == method } else { known.starts_with(method) }
     };
-    !line.is_empty() && !METHODS.iter().any(common)
+    if line.is_empty() || METHODS.iter().any(common) {
+        return None;
+    }
+    let lower_case = method.iter().any(u8::is_ascii_lowercase);
+    Some(if lower_case { PATIENCE_WITH_LOWER_CASE } else { PATIENCE_WITH_UNCOMMON })
 }
 
 /// Whether `bytes`, which may become a request line, hold its method: nothing but HTTP goes on like that.
@@ -62,13 +66,12 @@ pub(crate) fn has_method(bytes: &[u8]) -> bool {
 /// Whether a line that begins with a method ends with a version of HTTP/1; also where a server that is
 /// not strict would read it as such.
 fn is_request_line(line: &[u8]) -> bool {
-    let line = line.trim_ascii_end();
-    let Some((rest, version)) = line.split_last_chunk::<8>() else { return false };
+    let all = line.iter().all(|byte| may_be_in_a_line(*byte));
+    let Some((rest, version)) = line.trim_ascii_end().split_last_chunk::<8>() else { return false };
     let (name, minor) = version.split_at(7);
-    name.eq_ignore_ascii_case(b"HTTP/1.")
+    all && name.eq_ignore_ascii_case(b"HTTP/1.")
         && minor.iter().all(u8::is_ascii_digit)
         && rest.last().is_some_and(|byte| is_blank(*byte))
-        && line.iter().all(|b| may_be_in_a_line(*b))
 }
 
 fn may_be_in_a_line(byte: u8) -> bool {
@@ -123,6 +126,13 @@ const METHODS: [&str; 21] = [
     "PURGE",
     "QUERY",
 ];
+/// How long the rest of a line is waited for that begins with a word which few requests begin with, and
+/// other protocols do: their servers would be waited for on the other side.
+const PATIENCE_WITH_UNCOMMON: Duration = Duration::from_secs(1);
+/// The same for a word with lower case, which begins other protocols far more often than requests. Lines
+/// are mostly sent in one piece; this is enough for one that is not, with one segment lost on the way
+/// (the kernel's TCP_RTO_MIN).
+const PATIENCE_WITH_LOWER_CASE: Duration = Duration::from_millis(200);
 /// Bytes of a method. HTTP sets no limit; the longest that is registered has 17.
 const METHOD: usize = 32;
 /// Bytes of empty lines before a request, which are none of its own (RFC 9112 §2.2).

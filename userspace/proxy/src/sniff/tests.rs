@@ -244,9 +244,10 @@ fn every_prefix_of_the_http2_preface() {
 #[test]
 fn other_protocols_show_it_early() {
     for (what, bytes, enough) in [
-        ("SSH", &b"SSH-2.0-OpenSSH_9.6\r\n"[..], 10),
-        ("lower case", b"hello", 1),
-        ("memcached", b"get key\r\n", 1),
+        ("SSH", &b"SSH-2.0-OpenSSH_9.6\r\n"[..], 20),
+        ("SSH with a comment", b"SSH-2.0-OpenSSH_9.6 Ubuntu-3\r\n", 30),
+        ("memcached", b"get key\r\n", 9),
+        ("git", b"0032git-upload-pack /a.git\0host=b\0", 27),
         ("Redis", b"*1\r\n$4\r\nPING\r\n", 3),
         ("an inline Redis command", b"GETSET a b\r\n", 12),
         ("SMTP", b"EHLO client.example\r\n", 21),
@@ -266,6 +267,32 @@ fn other_protocols_show_it_early() {
         }
         for length in enough..=bytes.len() {
             assert_eq!(judge(&bytes[..length], ALL), Some(Sniffed::Raw), "{what} {length}");
+        }
+    }
+}
+
+#[test]
+fn what_is_found_does_not_depend_on_how_it_is_cut() {
+    for bytes in [
+        // What the fuzzer found: a word with lower case that its line makes a method.
+        &b"SSH-2.SH-2.0-Oy HTTP/1.1\r\n"[..],
+        b"get / HTTP/1.1\r\n\r\n",
+        b"Post\t/ http/1.0\nmore",
+        b"\r\nget / HTTP/1.1\r\n",
+        b"gET key\r\n",
+        b"GET / HTTP/1.1\x0c\n",
+        b"GET / HTTP/1.1\x0b \r\n",
+        b"GET /\0 HTTP/1.1\n",
+        b"PRI * HTTP/2.0\r\n\r\nSN HTTP/1.1\r\n",
+        b"PRI * HTTP/1.1\r\n",
+        b"PRi * HTTP/1.1\r\n",
+        b"ruok",
+    ] {
+        let whole = first_bytes(bytes);
+        for length in 0..bytes.len() {
+            let part = first_bytes(&bytes[..length]);
+            let stays = part == FirstBytes::Undecided || part == whole;
+            assert!(stays, "{:?}: {part:?}, then {whole:?}", bytes[..length].escape_ascii());
         }
     }
 }
@@ -327,24 +354,45 @@ async fn silence_is_raw_when_the_time_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_word_that_few_requests_begin_with_is_waited_for_a_second() {
-    for (word, sniffed) in [("PING", Sniffed::Raw), ("PING 1", Sniffed::Raw)] {
+    let second = Duration::from_secs(1);
+    let fifth = Duration::from_millis(200);
+    for (word, patience) in
+        [("PING", second), ("PING 1", second), ("ruok", fifth), ("SSH-2.0-Open", fifth)]
+    {
         let (mut ours, mut app) = pair().await;
         app.write_all(word.as_bytes()).await.unwrap();
-        let start = tokio::time::Instant::now();
-        assert_eq!(sniff(&mut ours, ALL).await.unwrap(), sniffed);
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let start = Instant::now();
+        assert_eq!(sniff(&mut ours, ALL).await.unwrap(), Sniffed::Raw);
+        let waited = start.elapsed();
+        assert!(waited >= patience && waited < patience * 2, "{word}: {waited:?}");
     }
-    for (word, uncommon) in [
-        ("", false),
-        ("P", false),
-        ("GET", false),
-        ("GET /", false),
-        ("PRI *", false),
-        ("PIN", true),
+    for (word, patience) in [
+        ("", None),
+        ("P", None),
+        ("GET", None),
+        ("GET /", None),
+        ("GET /lower", None),
+        ("PRI *", None),
+        ("PIN", Some(second)),
+        ("GE /", Some(second)),
+        ("\r\nPING", Some(second)),
+        ("p", Some(fifth)),
+        ("GEt", Some(fifth)),
     ] {
-        assert_eq!(http::is_uncommon(word.as_bytes()), uncommon, "{word}");
+        assert_eq!(http::patience(word.as_bytes()), patience, "{word}");
     }
-    assert!(http::is_uncommon(b"GE /") && http::is_uncommon(b"\r\nPING"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_that_goes_on_with_lower_case_is_waited_for_no_longer_than_one_that_began_so() {
+    let (mut ours, mut app) = pair().await;
+    let start = Instant::now();
+    let sniffing = tokio::spawn(async move { sniff(&mut ours, ALL).await });
+    app.write_all(b"XYZ").await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    app.write_all(b"w").await.unwrap();
+    assert_eq!(sniffing.await.unwrap().unwrap(), Sniffed::Raw);
+    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
