@@ -51,6 +51,7 @@ mod access_log;
 mod addrs;
 mod alert;
 mod cluster;
+mod commands;
 mod config;
 mod connect;
 mod door;

@@ -10,6 +10,7 @@ use super::{
     text::{from_the_wire, plain, wire},
     time::write_utc,
 };
+use crate::commands::{Piece, pieces, take_apart};
 
 /// A format, taken apart once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,29 +61,20 @@ impl Template {
     /// Takes a format apart. `%%` is a percent sign; the line's end need not be written.
     pub fn new(format: &str) -> Self {
         let (mut parts, mut unknown) = (Vec::new(), Vec::new());
-        let mut text = String::new();
-        let mut rest = format.trim_end_matches(['\r', '\n']);
-        while let Some((before, after)) = rest.split_once('%') {
-            text.push_str(before);
-            if let Some(after) = after.strip_prefix('%') {
-                text.push('%');
-                rest = after;
-                continue;
+        for piece in pieces(format.trim_end_matches(['\r', '\n'])) {
+            match piece {
+                Piece::Text(more) => match parts.last_mut() {
+                    Some(Part::Text(text)) => text.push_str(more),
+                    Some(Part::Field(..)) | None => parts.push(Part::Text(more.to_owned())),
+                },
+                Piece::Command(command) => {
+                    let (fields, most) = fields(command).unwrap_or_else(|| {
+                        unknown.push(command.to_owned());
+                        (vec![Field::Nothing], None)
+                    });
+                    parts.push(Part::Field(fields, most));
+                }
             }
-            let (command, after) = split_command(after);
-            rest = after;
-            let (fields, most) = fields(command).unwrap_or_else(|| {
-                unknown.push(command.to_owned());
-                (vec![Field::Nothing], None)
-            });
-            if !text.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut text)));
-            }
-            parts.push(Part::Field(fields, most));
-        }
-        text.push_str(rest);
-        if !text.is_empty() {
-            parts.push(Part::Text(text));
         }
         Self { parts, unknown }
     }
@@ -163,25 +155,10 @@ impl Field {
     }
 }
 
-/// The command, and what is behind its `%`; a percent sign inside parentheses is part of it.
-fn split_command(text: &str) -> (&str, &str) {
-    let mut depth = 0_u32;
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '%' if depth == 0 => return (&text[..at], &text[at + 1..]),
-            _ => {}
-        }
-    }
-    (text, "")
-}
-
 /// What a command stands for: `REQ(X?Y):N` is header X, else Y, and N bytes of it at most.
 fn fields(command: &str) -> Option<(Vec<Field>, Option<usize>)> {
-    let (name, rest) = command.split_once('(').unwrap_or((command, ""));
-    let (argument, most) = rest.rsplit_once(')').unwrap_or((rest, ""));
-    let most = most.strip_prefix(':').and_then(|most| most.parse().ok());
+    let (name, argument, behind) = take_apart(command);
+    let most = behind.strip_prefix(':').and_then(|most| most.parse().ok());
     let field = match name {
         "REQ" => return Some((argument.split('?').map(request_header).collect(), most)),
         "RESP" => return Some((argument.split('?').map(response_header).collect(), most)),

@@ -9,6 +9,7 @@ use http::HeaderMap;
 
 use crate::{
     addrs::UpstreamAddr,
+    commands::{Piece, pieces, take_apart},
     record::{FlowRecord, HttpFields, write_utc},
 };
 
@@ -34,42 +35,20 @@ pub(crate) fn expand<'t>(
         return Cow::Borrowed(template);
     }
     let mut out = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((literal, after)) = rest.split_once('%') {
-        out.push_str(literal);
-        if let Some(after) = after.strip_prefix('%') {
-            out.push('%');
-            rest = after;
-            continue;
+    for piece in pieces(template) {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Command(command) => {
+                out.push_str(&value_of(command, headers, context).unwrap_or_default());
+            }
         }
-        let (command, after) = split_command(after);
-        out.push_str(&value_of(command, headers, context).unwrap_or_default());
-        rest = after;
     }
-    out.push_str(rest);
     Cow::Owned(out)
-}
-
-/// The command, and what is behind its `%`; a percent sign inside parentheses is part of it.
-fn split_command(text: &str) -> (&str, &str) {
-    let mut depth = 0_u32;
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '%' if depth == 0 => return (&text[..at], &text[at + 1..]),
-            _ => {}
-        }
-    }
-    (text, "")
 }
 
 /// The value of a command; nothing if it has none, or is none of ours.
 fn value_of(command: &str, headers: &HeaderMap, context: &Context<'_>) -> Option<String> {
-    let (name, argument) = match command.split_once('(') {
-        Some((name, rest)) => (name, rest.rsplit_once(')').map_or(rest, |(argument, _)| argument)),
-        None => (command, ""),
-    };
+    let (name, argument, _) = take_apart(command);
     let Context { flow, request, response } = context;
     let http = flow.http.as_deref();
     let upstream = match &flow.upstream {
