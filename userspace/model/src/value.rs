@@ -2,6 +2,7 @@
 
 mod address;
 mod export;
+mod grpc;
 mod host;
 mod locality;
 mod matcher;
@@ -12,6 +13,7 @@ mod timestamp;
 
 pub use address::{EndpointAddress, InvalidIpRange, IpRange, UnixSocket};
 pub use export::{ExportTarget, ExportTo};
+pub use grpc::grpc_status;
 pub use host::{HostPattern, NamespacedHost};
 pub use locality::Locality;
 pub use matcher::StringMatch;

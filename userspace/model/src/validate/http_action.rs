@@ -4,7 +4,7 @@ use crate::Spanned;
 use crate::decode::{At, Cx};
 use crate::resource::{FaultAbort, HttpRetry, HttpRoute};
 use crate::validate::{duration, header, limits, regex, route};
-use crate::value::{Percent, Re2, StringMatch};
+use crate::value::{Percent, Re2, StringMatch, grpc_status};
 
 /// Methods that a CORS policy may name.
 const METHODS: [&str; 9] =
@@ -27,26 +27,6 @@ const RETRY_ON: [&str; 16] = [
     "internal",
     "resource-exhausted",
     "unavailable",
-];
-/// Names of gRPC statuses.
-const GRPC: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
 ];
 /// A body above this size is warned about.
 const LARGE_BODY: usize = 100 << 10;
@@ -136,9 +116,7 @@ fn abort(abort: &FaultAbort, at: &At<'_>, cx: &mut Cx) {
     if let Some(status) = &abort.http_status {
         http_status(status.value, &at.field("httpStatus"), cx);
     }
-    if let Some(status) =
-        abort.grpc_status.as_ref().filter(|status| !GRPC.contains(&status.as_str()))
-    {
+    if let Some(status) = abort.grpc_status.as_ref().filter(|name| grpc_status(name).is_none()) {
         cx.error(
             &at.field("grpcStatus"),
             "unknown-value",

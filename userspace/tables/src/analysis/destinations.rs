@@ -7,7 +7,7 @@ use egressd_model::resource::{Destination, Resource, VirtualService};
 
 use crate::analysis::findings::{Findings, Place};
 use crate::analysis::gateways::{MESH, parts};
-use crate::analysis::world::{Found, World, port_of};
+use crate::analysis::world::{Entry, Found, World, port_of};
 
 /// A destination, where it stands, and the gateways (or `mesh`) whose traffic goes there.
 struct Used<'a> {
@@ -68,18 +68,27 @@ fn hosts<'a>(
             continue;
         };
         if declared().all(|one| !world.sees(namespace, one.entry)) {
-            findings.warn(
-                "not-exported",
-                place(),
-                format!(
-                    "{} of ServiceEntry {} is not exported to namespace {namespace}, where this rule is",
-                    first.host,
-                    first.entry.meta.key()
-                ),
-                format!("add {namespace:?} to the entry's `exportTo`, or move this rule"),
-            );
+            not_exported(first, namespace, place(), findings);
         }
     }
+}
+
+/// A host that the namespace of a rule does not see.
+pub(super) fn not_exported(
+    entry: &Entry<'_>,
+    namespace: &str,
+    place: Place<'_>,
+    findings: &mut Findings,
+) {
+    let (host, key) = (entry.host, entry.entry.meta.key());
+    findings.warn(
+        "not-exported",
+        place,
+        format!(
+            "{host} of ServiceEntry {key} is not exported to namespace {namespace}, where this rule is"
+        ),
+        format!("add {namespace:?} to the entry's `exportTo`, or move this rule"),
+    );
 }
 
 fn destination(

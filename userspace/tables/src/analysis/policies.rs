@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use egressd_model::resource::{DestinationRule, Resource};
 
-use crate::analysis::destinations::{is_short, short};
+use crate::analysis::destinations::{is_short, not_exported, short};
 use crate::analysis::findings::{Findings, Place};
 use crate::analysis::world::{Entry, World, port_of};
 
@@ -27,16 +27,7 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
             continue;
         };
         if entries.iter().all(|one| !world.sees(namespace, one.entry)) {
-            findings.warn(
-                "not-exported",
-                place(),
-                format!(
-                    "{} of ServiceEntry {} is not exported to namespace {namespace}, where this rule is",
-                    first.host,
-                    first.entry.meta.key()
-                ),
-                format!("add {namespace:?} to the entry's `exportTo`, or move this rule"),
-            );
+            not_exported(first, namespace, place(), findings);
         }
         ports(rule, entries, findings);
     }

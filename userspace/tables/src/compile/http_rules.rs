@@ -8,7 +8,7 @@ use egressd_model::resource::{
     DirectResponseBody, FaultInjection, HeaderOperations, HttpMatch, HttpRetry, HttpRoute,
     HttpRouteDestination, Key, Redirect as RedirectSettings, RedirectPort,
 };
-use egressd_model::value::Percent;
+use egressd_model::value::{Percent, grpc_status};
 
 use crate::compile::context::{Context, GatewayName};
 use crate::route::{
@@ -300,31 +300,6 @@ fn fault(written: &FaultInjection) -> Option<Fault> {
         Some(Abort { per_million: share(abort.percentage.as_ref()), status })
     });
     (delay.is_some() || abort.is_some()).then_some(Fault { delay, abort })
-}
-
-/// A gRPC status by name or number.
-fn grpc_status(written: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let by_name = NAMES.iter().position(|name| *name == written);
-    by_name.and_then(|place| u32::try_from(place).ok()).or_else(|| written.parse().ok())
 }
 
 fn body(body: &DirectResponseBody) -> &[u8] {
