@@ -8,13 +8,17 @@ use crate::cmd;
 
 mod capture;
 mod dns;
+mod figure;
 mod goal;
 mod http;
+mod peer;
+mod place;
 mod record;
 mod session;
 mod stats;
 mod tables;
 mod tcp;
+mod usage;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Parser)]

@@ -7,13 +7,17 @@
 mod peers;
 mod report;
 
-use std::{collections::BTreeMap, env, thread, time::Duration};
+use std::{env, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use egressd_tests::Spawn;
 
 use self::peers::{Kind, Peer};
-use super::{Report, stats::Rounds, tcp::place::LOAD_CPU};
+use super::{
+    Report,
+    figure::{Figure, Found},
+    place::LOAD_CPU,
+};
 use crate::{cmd, setup};
 
 /// Rounds of every case.
@@ -36,22 +40,6 @@ enum Case {
     Grpc,
 }
 
-/// What is known of one proxy, each value once a round.
-type Found = BTreeMap<(Case, Figure), Rounds>;
-
-/// What one measurement gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Figure {
-    /// The middle of the times, in microseconds.
-    Median,
-    /// The time that one in a hundred exceeds.
-    Slow,
-    /// Requests a second.
-    Rate,
-    /// Processor time of the proxy for 10,000 requests, in milliseconds.
-    Cpu,
-}
-
 pub(super) fn run() -> Result<Report> {
     if !setup::is_root()? {
         bail!("the benchmark makes namespaces and loads eBPF programs, which needs root");
@@ -61,7 +49,7 @@ pub(super) fn run() -> Result<Report> {
     }
     let daemon = cmd::daemon(&["--release"])?;
     let (_place, peers) = peers::start(&daemon)?;
-    let mut found = vec![Found::new(); peers.len()];
+    let mut found = vec![Found::<Case>::new(); peers.len()];
     for round in 0..ROUNDS {
         cmd::say(&format!("round {} of {ROUNDS}", round + 1));
         for case in Case::ALL {
@@ -78,7 +66,7 @@ pub(super) fn run() -> Result<Report> {
     Ok(report::report(&kinds, &found, &memory))
 }
 
-fn measure(peer: &Peer, case: Case, found: &mut Found) -> Result<()> {
+fn measure(peer: &Peer, case: Case, found: &mut Found<Case>) -> Result<()> {
     let before = peer.processor_time();
     let text = load(peer, case, TIME).run().text();
     let spent = peer.processor_time() - before;

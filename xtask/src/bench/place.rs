@@ -5,23 +5,23 @@ use std::path::Path;
 use egressd_tests::{Netns, Running, Spawn};
 
 /// The processor of the load and the backend.
-pub(in crate::bench) const LOAD_CPU: &str = "0";
+pub(super) const LOAD_CPU: &str = "0";
 /// The proxy's.
-pub(in crate::bench) const PROXY_CPU: &str = "1";
+pub(super) const PROXY_CPU: &str = "1";
 /// Where the backend listens.
-pub(in crate::bench) const BACKEND: &str = "10.78.0.1";
+pub(super) const BACKEND: &str = "10.78.0.1";
 /// Its ports: what is dialled by address, and by SNI.
-pub(in crate::bench) const PORTS: [u16; 2] = [9000, 9443];
+pub(super) const PORTS: [u16; 2] = [9000, 9443];
 
 /// The backend in its namespace.
-pub(in crate::bench) struct Place {
+pub(super) struct Place {
     world: Netns,
     _backend: Running,
 }
 
 impl Place {
     /// Starts the backend.
-    pub(in crate::bench) fn new(load: &Path) -> Self {
+    pub(super) fn new(load: &Path) -> Self {
         let world = world();
         let mut backend = Spawn::new(["taskset", "--cpu-list", LOAD_CPU]).arg(load).arg("backend");
         for port in PORTS {
@@ -33,14 +33,14 @@ impl Place {
     }
 
     /// Runs a backend of another kind.
-    pub(in crate::bench) fn serving(start: impl FnOnce(&Netns) -> Running) -> Self {
+    pub(super) fn serving(start: impl FnOnce(&Netns) -> Running) -> Self {
         let world = world();
         let backend = start(&world);
         Self { world, _backend: backend }
     }
 
     /// A namespace from which the backend is reached, the `number`th.
-    pub(in crate::bench) fn link(&self, number: usize) -> Netns {
+    pub(super) fn link(&self, number: usize) -> Netns {
         let netns = Netns::new();
         tune(&netns);
         let (here, there) = (format!("10.78.{number}.2/24"), format!("10.78.{number}.1/24"));

@@ -10,20 +10,21 @@
 //! did on their time.
 
 mod peers;
-pub(super) mod place;
 mod report;
-pub(super) mod usage;
 
-use std::{collections::BTreeMap, path::Path, thread, time::Duration};
+use std::{path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use egressd_tests::Spawn;
 
-use self::{
-    peers::{Kind, Peer, Peers},
+use self::peers::{Kind, Peer, Peers};
+use super::{
+    Report,
+    figure::{Figure, Found},
     place::{LOAD_CPU, Place},
+    stats::Rounds,
+    usage,
 };
-use super::{Report, stats::Rounds};
 use crate::{cmd, setup};
 
 /// Rounds of every case.
@@ -56,23 +57,6 @@ enum Case {
     Upload,
 }
 
-/// What is known of one proxy, each value once a round.
-type Found = BTreeMap<(Case, Figure), Rounds>;
-
-/// What one measurement gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Figure {
-    /// The middle of the times, in microseconds.
-    Median,
-    /// The time that one in a hundred exceeds.
-    Slow,
-    /// Requests, connections or bits a second.
-    Rate,
-    /// Processor time of the proxy, in milliseconds: of 10,000 requests or connections, or of 10^9
-    /// bytes.
-    Cpu,
-}
-
 /// What memory a proxy takes, each value once a round.
 #[derive(Debug, Default)]
 struct Memory {
@@ -94,7 +78,7 @@ pub(super) fn run() -> Result<Report> {
     let load = cmd::built_program(&load, "egressd-load")?;
     let place = Place::new(&load);
     let mut peers = Peers::start(&place, &daemon)?;
-    let mut found = vec![Found::new(); peers.all.len()];
+    let mut found = vec![Found::<Case>::new(); peers.all.len()];
     for round in 0..ROUNDS {
         cmd::say(&format!("round {} of {ROUNDS}", round + 1));
         for case in Case::ALL {
@@ -117,7 +101,7 @@ pub(super) fn run() -> Result<Report> {
     Ok(report::report(&kinds, &found, &memory))
 }
 
-fn measure(load: &Path, peer: &Peer, case: Case, found: &mut Found) -> Result<()> {
+fn measure(load: &Path, peer: &Peer, case: Case, found: &mut Found<Case>) -> Result<()> {
     let before = peer.processor_time();
     let mut client = Spawn::new(["taskset", "--cpu-list", LOAD_CPU]).arg(load);
     for word in case.words(peer) {

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, Result};
 
 /// A process and what it has started, directly or not.
-pub(in crate::bench) fn family(pid: u32) -> Vec<u32> {
+pub(super) fn family(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut at = 0;
     while let Some(pid) = found.get(at) {
@@ -23,7 +23,7 @@ pub(in crate::bench) fn family(pid: u32) -> Vec<u32> {
 }
 
 /// Processor time of a process so far, in the kernel and outside; zero if it has ended.
-pub(in crate::bench) fn processor_time(pid: u32) -> Duration {
+pub(super) fn processor_time(pid: u32) -> Duration {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name before it may contain anything, a closing bracket as well.
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
@@ -32,7 +32,7 @@ pub(in crate::bench) fn processor_time(pid: u32) -> Duration {
 }
 
 /// Resident memory of a process in bytes; zero if it has ended.
-pub(in crate::bench) fn resident(pid: u32) -> f64 {
+pub(super) fn resident(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     let kib = line.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
@@ -40,7 +40,7 @@ pub(in crate::bench) fn resident(pid: u32) -> f64 {
 }
 
 /// How many files a process may have open.
-pub(in crate::bench) fn open_files() -> Result<u64> {
+pub(super) fn open_files() -> Result<u64> {
     let text = fs::read_to_string("/proc/self/limits").context("cannot read /proc/self/limits")?;
     let line = text.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next()?.parse().ok());

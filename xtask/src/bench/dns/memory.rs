@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use egressd_tests::{Daemon, Node};
 
 use super::places::{builder, names_off, names_on, with_hosts};
-use crate::cmd;
+use crate::{bench::usage, cmd};
 
 /// How long memory is given to settle.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -44,14 +44,9 @@ impl Memory {
 
 fn weigh(daemon: Daemon) -> Result<Use> {
     thread::sleep(SETTLE);
-    let found = Use { resident: resident(daemon.pid())?, kernel: maps(daemon.pid())? };
+    let found = Use { resident: usage::resident(daemon.pid()), kernel: maps(daemon.pid())? };
     daemon.stop();
     Ok(found)
-}
-
-fn resident(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the daemon is gone")?;
-    Ok(value(&text, "VmRSS:").unwrap_or(0.0) * 1024.0)
 }
 
 /// Of each map once: several descriptors may be of the same one.

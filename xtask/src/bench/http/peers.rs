@@ -2,19 +2,16 @@
 
 mod configs;
 
-use std::{fmt::Write as _, fs, path::Path, time::Duration};
+use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use egressd_tests::{Cgroup, Netns, Running, Spawn, until};
+use egressd_tests::{Netns, Running, Spawn, until};
 use tempfile::TempDir;
 
 use super::Case;
-use crate::{
-    bench::tcp::{
-        place::{BACKEND, LOAD_CPU, PROXY_CPU, Place},
-        usage,
-    },
-    cmd,
+use crate::bench::{
+    peer,
+    place::{BACKEND, LOAD_CPU, PROXY_CPU, Place},
 };
 
 /// Ports of the backend: HTTP/1.1, and HTTP/2 with prior knowledge. Proxies listen on the same.
@@ -44,20 +41,12 @@ pub(super) enum Kind {
     Envoy,
 }
 
-/// A proxy that runs, and where its clients go.
-pub(super) struct Peer {
-    pub(super) kind: Kind,
-    pub(super) netns: Netns,
-    /// Where its clients are to be, if it matters.
-    pub(super) cgroup: Option<Cgroup>,
-    folder: TempDir,
-    process: Option<Running>,
-}
+/// A proxy, and where its clients go.
+pub(super) type Peer = peer::Peer<Kind>;
 
 /// Starts the backend and all proxies. Envoy is left out where it is not installed; `ENVOY` names it.
 pub(super) fn start(egressd: &Path) -> Result<(Place, Vec<Peer>)> {
-    let envoy = std::env::var("ENVOY").ok();
-    let envoy = envoy.or_else(|| Some(cmd::find("envoy")?.to_string_lossy().into_owned()));
+    let envoy = peer::envoy();
     let folder = TempDir::with_prefix("egressd-bench-").context("a temporary folder")?;
     let backend = folder.path().join("backend.conf");
     fs::write(&backend, configs::backend(folder.path()))?;
@@ -69,20 +58,11 @@ pub(super) fn start(egressd: &Path) -> Result<(Place, Vec<Peer>)> {
     });
     let mut kinds = vec![Kind::Direct, Kind::Egressd, Kind::Logging, Kind::Rules];
     kinds.extend([Kind::Haproxy, Kind::Nginx]);
-    match envoy {
-        Some(_) => kinds.push(Kind::Envoy),
-        None => cmd::say("Envoy is not here and left out: `ENVOY` names its program"),
-    }
+    kinds.extend(envoy.iter().map(|_| Kind::Envoy));
     let mut peers = Vec::new();
     for (number, kind) in kinds.into_iter().enumerate() {
         let captured = matches!(kind, Kind::Egressd | Kind::Logging | Kind::Rules);
-        let mut peer = Peer {
-            kind,
-            netns: place.link(number + 1),
-            cgroup: captured.then(Cgroup::new),
-            folder: TempDir::with_prefix("egressd-bench-").context("a temporary folder")?,
-            process: None,
-        };
+        let mut peer = Peer::new(kind, place.link(number + 1), captured)?;
         peer.process = peer.start(egressd, envoy.as_deref())?;
         peers.push(peer);
     }
@@ -93,11 +73,7 @@ pub(super) fn start(egressd: &Path) -> Result<(Place, Vec<Peer>)> {
 
 fn await_ports(netns: &Netns, who: &str) {
     for port in PORTS {
-        until(&format!("{who} to listen on {port}"), || {
-            let table = netns.run(|| fs::read_to_string("/proc/thread-self/net/tcp"));
-            let end = format!(":{port:04X} 00000000:0000 0A");
-            table.is_ok_and(|table| table.lines().any(|line| line.contains(&end))).then_some(())
-        });
+        until(&format!("{who} to listen on {port}"), || peer::listens(netns, port).then_some(()));
     }
 }
 
@@ -117,29 +93,15 @@ impl Peer {
         }
     }
 
-    /// Processor time of its processes so far.
-    pub(super) fn processor_time(&self) -> Duration {
-        self.family().into_iter().map(usage::processor_time).sum()
-    }
-
-    /// Resident memory of its processes in bytes.
-    pub(super) fn resident(&self) -> f64 {
-        self.family().into_iter().map(usage::resident).sum()
-    }
-
-    fn family(&self) -> Vec<u32> {
-        self.process.as_ref().map(|process| usage::family(process.pid())).unwrap_or_default()
-    }
-
     fn start(&self, egressd: &Path, envoy: Option<&str>) -> Result<Option<Running>> {
         Ok(match self.kind {
             Kind::Direct => None,
-            Kind::Egressd => Some(self.egressd(egressd, "", &service())?),
+            Kind::Egressd => Some(self.egressd(egressd, "", &[("http", service())])?),
             Kind::Logging => {
                 let log = self.folder.path().join("access.log");
-                Some(self.egressd(egressd, &log.to_string_lossy(), &service())?)
+                Some(self.egressd(egressd, &log.to_string_lossy(), &[("http", service())])?)
             }
-            Kind::Rules => Some(self.egressd(egressd, "", &(service() + &rules()))?),
+            Kind::Rules => Some(self.egressd(egressd, "", &[("http", service() + &rules())])?),
             Kind::Haproxy => {
                 let config = self.write("haproxy.cfg", configs::HAPROXY)?;
                 Some(self.run(&["haproxy", "-db", "-f", &config]))
@@ -163,28 +125,6 @@ impl Peer {
         let process = Spawn::new(words).netns(&self.netns).start();
         await_ports(&self.netns, self.kind.name());
         process
-    }
-
-    fn egressd(&self, program: &Path, log: &str, resources: &str) -> Result<Running> {
-        let folder = self.folder.path();
-        fs::create_dir_all(folder.join("resources")).context("cannot make a folder")?;
-        self.write("egressd.yaml", &format!("accessLog: {{path: '{log}'}}\n"))?;
-        self.write("resources/http.yaml", resources)?;
-        let cgroup = self.cgroup.as_ref().context("egressd has a cgroup")?;
-        let daemon = Spawn::new(["taskset", "--cpu-list", PROXY_CPU]).arg(program).arg("run");
-        let daemon = daemon.arg("--config").arg(folder).arg("--state").arg(folder.join("state"));
-        let daemon = daemon.arg("--admin").arg(folder.join("admin.sock"));
-        let daemon = daemon.arg("--cgroup").arg(cgroup.path()).netns(&self.netns);
-        let mut daemon = daemon.env("RUST_LOG", "info").start();
-        daemon.wait_stderr("that it is ready", |line| line.contains("ready"));
-        Ok(daemon)
-    }
-
-    /// Writes a file into its folder, and gives its path.
-    fn write(&self, name: &str, text: &str) -> Result<String> {
-        let path = self.folder.path().join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path.to_string_lossy().into_owned())
     }
 }
 

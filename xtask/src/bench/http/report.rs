@@ -1,8 +1,9 @@
 //! The table, and what the goals say about it.
 
-use super::{Case, Figure, Found, peers::Kind};
+use super::{Case, peers::Kind};
 use crate::bench::{
     Goal, Report,
+    figure::{Figure, Found, median},
     goal::{Wanted, number, row},
 };
 
@@ -40,7 +41,7 @@ enum Against {
     Envoy,
 }
 
-pub(super) fn report(kinds: &[Kind], found: &[Found], memory: &[f64]) -> Report {
+pub(super) fn report(kinds: &[Kind], found: &[Found<Case>], memory: &[f64]) -> Report {
     let head = kinds.iter().map(|kind| kind.name().to_owned());
     let mut table = vec![row("median of rounds", head)];
     for (name, case, figure) in ROWS {
@@ -56,7 +57,7 @@ pub(super) fn report(kinds: &[Kind], found: &[Found], memory: &[f64]) -> Report 
     Report { table, goals }
 }
 
-fn goals(kinds: &[Kind], found: &[Found]) -> Vec<Goal> {
+fn goals(kinds: &[Kind], found: &[Found<Case>]) -> Vec<Goal> {
     let ours = |case, figure| of(kinds, found, Kind::Egressd, case, figure);
     let mut goals = Vec::new();
     for (name, case, figure, against, wanted) in GOALS {
@@ -75,7 +76,7 @@ fn goals(kinds: &[Kind], found: &[Found]) -> Vec<Goal> {
 }
 
 /// What many rules cost.
-fn of_rules(kinds: &[Kind], found: &[Found]) -> Option<Goal> {
+fn of_rules(kinds: &[Kind], found: &[Found<Case>]) -> Option<Goal> {
     let rate = |kind| {
         let at = kinds.iter().position(|one| *one == kind)?;
         found[at].get(&(Case::Many, Figure::Rate))
@@ -101,11 +102,7 @@ fn of_memory(samples: &[f64]) -> Goal {
     Goal { text, met: after <= before * GROWTH_LIMIT }
 }
 
-fn of(kinds: &[Kind], found: &[Found], kind: Kind, case: Case, figure: Figure) -> f64 {
+fn of(kinds: &[Kind], found: &[Found<Case>], kind: Kind, case: Case, figure: Figure) -> f64 {
     let at = kinds.iter().position(|one| *one == kind);
     at.and_then(|at| found.get(at)).map_or(f64::NAN, |found| median(found, case, figure))
-}
-
-fn median(found: &Found, case: Case, figure: Figure) -> f64 {
-    found.get(&(case, figure)).map_or(f64::NAN, |rounds| rounds.median())
 }

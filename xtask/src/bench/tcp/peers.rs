@@ -5,18 +5,20 @@ mod envoy;
 mod haproxy;
 mod nginx;
 
-use std::{fs, path::Path, process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use egressd_tests::{Cgroup, Netns, Running, Spawn, until};
-use tempfile::TempDir;
+use egressd_tests::{Running, Spawn, until};
 
-use super::{
-    Case,
-    place::{BACKEND, PORTS, PROXY_CPU, Place},
-    usage,
+use super::Case;
+use crate::{
+    bench::{
+        peer,
+        place::{BACKEND, PORTS, PROXY_CPU, Place},
+        usage,
+    },
+    cmd,
 };
-use crate::cmd;
 
 /// What the clients dial, except without a proxy; no machine has these addresses.
 const VIP: (&str, u16) = ("240.240.0.1", 9000);
@@ -49,15 +51,8 @@ pub(super) struct Peers<'a> {
     programs: Programs<'a>,
 }
 
-/// A proxy that runs, and where its clients go.
-pub(super) struct Peer {
-    pub(super) kind: Kind,
-    pub(super) netns: Netns,
-    /// Where its clients are to be, if it matters.
-    pub(super) cgroup: Option<Cgroup>,
-    folder: TempDir,
-    process: Option<Running>,
-}
+/// A proxy, and where its clients go.
+pub(super) type Peer = peer::Peer<Kind>;
 
 /// Where the programs are.
 struct Programs<'a> {
@@ -68,24 +63,14 @@ struct Programs<'a> {
 impl<'a> Peers<'a> {
     /// Starts them. Envoy is left out where it is not installed; `ENVOY` names it.
     pub(super) fn start(place: &Place, egressd: &'a Path) -> Result<Self> {
-        let envoy = std::env::var("ENVOY").ok();
-        let envoy = envoy.or_else(|| Some(cmd::find("envoy")?.to_string_lossy().into_owned()));
+        let envoy = peer::envoy();
         let mut kinds =
             vec![Kind::Direct, Kind::Egressd, Kind::Logging, Kind::Haproxy, Kind::Nginx];
-        match envoy {
-            Some(_) => kinds.push(Kind::Envoy),
-            None => cmd::say("Envoy is not here and left out: `ENVOY` names its program"),
-        }
+        kinds.extend(envoy.iter().map(|_| Kind::Envoy));
         let mut peers = Self { all: Vec::new(), programs: Programs { egressd, envoy } };
         for (number, kind) in kinds.into_iter().enumerate() {
             let captured = matches!(kind, Kind::Egressd | Kind::Logging);
-            peers.all.push(Peer {
-                kind,
-                netns: place.link(number + 1),
-                cgroup: captured.then(Cgroup::new),
-                folder: TempDir::with_prefix("egressd-bench-").context("a temporary folder")?,
-                process: None,
-            });
+            peers.all.push(Peer::new(kind, place.link(number + 1), captured)?);
             peers.restart(number)?;
         }
         Ok(peers)
@@ -131,27 +116,6 @@ impl Peer {
         format!("{ip}:{port}")
     }
 
-    /// Processor time of its processes so far.
-    pub(super) fn processor_time(&self) -> Duration {
-        self.family().into_iter().map(usage::processor_time).sum()
-    }
-
-    /// Resident memory of its processes in bytes.
-    pub(super) fn resident(&self) -> f64 {
-        self.family().into_iter().map(usage::resident).sum()
-    }
-
-    fn family(&self) -> Vec<u32> {
-        self.process.as_ref().map(|process| usage::family(process.pid())).unwrap_or_default()
-    }
-
-    /// Writes a file into its folder, and gives its path.
-    fn write(&self, name: &str, text: &str) -> Result<String> {
-        let path = self.folder.path().join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path.to_string_lossy().into_owned())
-    }
-
     /// Starts a proxy that is given its connections by the packet filter, and waits until it
     /// listens on these ports: for what is dialled by address, and by SNI.
     fn start_behind_rules(&self, words: &[&str], [plain, sni]: [u16; 2]) -> Result<Running> {
@@ -174,12 +138,6 @@ impl Peer {
             });
         }
         Ok(process)
-    }
-
-    fn listens(&self, port: u16) -> bool {
-        let table = self.netns.run(|| fs::read_to_string("/proc/thread-self/net/tcp"));
-        let end = format!(":{port:04X} 00000000:0000 0A");
-        table.is_ok_and(|table| table.lines().any(|line| line.contains(&end)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The table, and what the goals say about it.
 
-use super::{Case, Figure, Found, Memory, peers::Kind};
+use super::{Case, Memory, peers::Kind};
 use crate::bench::{
     Goal, Report,
+    figure::{Figure, Found, median},
     goal::{Wanted, number, row},
 };
 
@@ -46,7 +47,7 @@ const GOALS: [(&str, Case, Figure, Wanted); 9] = [
     ("processor for 16 downloads", Case::Downloads, Figure::Cpu, Wanted::AtMost(1.0)),
 ];
 
-pub(super) fn report(kinds: &[Kind], found: &[Found], memory: &[Memory]) -> Report {
+pub(super) fn report(kinds: &[Kind], found: &[Found<Case>], memory: &[Memory]) -> Report {
     let head = kinds.iter().map(|kind| kind.name().to_owned());
     let mut table = vec![row("median of rounds", head)];
     for (name, case, figure, unit) in ROWS {
@@ -64,7 +65,7 @@ pub(super) fn report(kinds: &[Kind], found: &[Found], memory: &[Memory]) -> Repo
     Report { table, goals: goals(kinds, found, memory) }
 }
 
-fn goals(kinds: &[Kind], found: &[Found], memory: &[Memory]) -> Vec<Goal> {
+fn goals(kinds: &[Kind], found: &[Found<Case>], memory: &[Memory]) -> Vec<Goal> {
     let Some(ours) = kinds.iter().position(|kind| *kind == Kind::Egressd) else {
         return Vec::new();
     };
@@ -92,8 +93,4 @@ fn goals(kinds: &[Kind], found: &[Found], memory: &[Memory]) -> Vec<Goal> {
         Goal { text, met: value <= limit }
     }));
     goals
-}
-
-fn median(found: &Found, case: Case, figure: Figure) -> f64 {
-    found.get(&(case, figure)).map_or(f64::NAN, |rounds| rounds.median())
 }

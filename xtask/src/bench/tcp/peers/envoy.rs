@@ -5,7 +5,7 @@ use anyhow::Result;
 use egressd_tests::Running;
 
 use super::{Peer, SNI, SNI_VIP, VIP};
-use crate::bench::tcp::place::{BACKEND, PORTS};
+use crate::bench::place::{BACKEND, PORTS};
 
 const LISTEN: [u16; 2] = [15001, 15001];
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use egressd_tests::Running;
 
 use super::{Peer, SNI, VIP};
-use crate::bench::tcp::{
+use crate::bench::{
     place::{BACKEND, PORTS},
     usage,
 };

@@ -5,7 +5,7 @@ use anyhow::Result;
 use egressd_tests::Running;
 
 use super::{Peer, SNI};
-use crate::bench::tcp::{
+use crate::bench::{
     place::{BACKEND, PORTS},
     usage,
 };
