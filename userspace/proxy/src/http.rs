@@ -20,6 +20,7 @@
 mod activity;
 mod ask;
 mod attempt;
+mod binding;
 mod circuit;
 mod connector;
 mod cors;
@@ -49,6 +50,7 @@ mod tests;
 mod timeouts;
 mod upgrade;
 mod upstream;
+mod watch;
 
 pub use self::settings::HttpSettings;
 pub(crate) use self::{

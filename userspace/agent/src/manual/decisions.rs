@@ -212,6 +212,19 @@
 //!
 //! *Consequences.* Beyond the limits `capture.onProxyDown` answers.
 //!
+//! # Authenticated connections are their application's own (2026-11)
+//!
+//! *Context.* NTLM, and Negotiate as servers implement it, authenticate a connection: whoever sends the
+//! next request on it acts in the name of the one before. Envoy shares such connections all the same.
+//!
+//! *Choice.* As HAProxy: once a request carries such an `Authorization`, or a 401 or 407 offers it, the
+//! connection to the endpoint serves that application's connection alone, which also stays with that
+//! endpoint, and is closed with it. An application's HTTP/2 connection may be that of many: there the
+//! connection to the endpoint is closed after the exchange.
+//!
+//! *Consequences.* Such an application takes a connection of its own out of `maxConnections`; one that is
+//! idle is closed when somebody else waits for its place.
+//!
 //! # Where answers differ from Istio's on purpose (2026-11)
 //!
 //! `answers: istio` in egressd.yaml, or `explain --answers istio`, gives Istio's own; the

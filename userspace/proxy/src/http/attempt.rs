@@ -7,6 +7,7 @@ use http::{Response, Version};
 use hyper::body::Incoming;
 
 use super::{
+    binding::{self, Binding, Owner},
     circuit::Limited,
     deadline::{Deadline, Limit},
     downstream::HttpWorker,
@@ -25,6 +26,8 @@ pub(crate) struct Attempts<'a> {
     pub(crate) worker: &'a HttpWorker,
     /// Where the request came from.
     pub(crate) origin: &'a Origin,
+    /// What the application's connection has for itself; nothing where it is several applications'.
+    pub(crate) binding: Option<&'a Binding>,
     /// The request.
     pub(crate) outgoing: &'a Outgoing,
     /// Where it goes.
@@ -104,7 +107,18 @@ impl Attempts<'_> {
         }
     }
 
+    /// The application's connection, if it has connections of its own.
+    fn owner(&self) -> Option<&Arc<Owner>> {
+        self.binding.and_then(Binding::owner)
+    }
+
     async fn pick(&self) -> Result<Picked, Failure> {
+        let seat = self.owner().and_then(|own| own.seat(self.cluster, self.outgoing.authority()));
+        if let Some((addr, mesh)) = seat
+            && !self.tried.contains(&addr)
+        {
+            return Ok(Picked { addr, mesh, lease: None });
+        }
         let wish = Wish {
             authority: self.outgoing.authority(),
             origin: self.origin,
@@ -138,7 +152,8 @@ impl Attempts<'_> {
         picked: &Picked,
         log: &mut RequestLog,
     ) -> Result<Option<Answered>, Failure> {
-        let way = Way { picked, authority: self.outgoing.authority(), origin: self.origin };
+        let (authority, origin) = (self.outgoing.authority(), self.origin);
+        let way = Way { picked, authority, origin, owner: self.owner() };
         let pools = &self.worker.pools;
         let mut connection = match self.spoken {
             Spoken::Http1 => pools.http1(&self.pool, way).await.map(UpstreamConnection::H1),
@@ -152,6 +167,10 @@ impl Attempts<'_> {
             connection.release();
             return Err(Failure::Overflow);
         };
+        let binds = binding::is_asked(&self.outgoing.headers);
+        if binds {
+            self.bind(&mut connection, picked);
+        }
         log.flow_mut().upstream_local = connection.local();
         let exchange = connection.exchange(self.outgoing, self.spoken, self.number);
         let exchanged = match self.timeout {
@@ -164,6 +183,9 @@ impl Attempts<'_> {
         };
         match exchanged {
             Ok(Exchanged::Answered(response)) => {
+                if !binds && binding::is_offered(response.status(), response.headers()) {
+                    self.bind(&mut connection, picked);
+                }
                 let lease = Lease { connection, request, host: None };
                 Ok(Some(Answered { response, lease }))
             }
@@ -181,6 +203,15 @@ impl Attempts<'_> {
                     && self.can_restart();
                 if stale { Ok(None) } else { Err(failure) }
             }
+        }
+    }
+
+    /// Keeps a connection that is authenticated, or is about to be, to the application's.
+    fn bind(&self, connection: &mut UpstreamConnection, picked: &Picked) {
+        let owner = self.binding.map(Binding::own);
+        connection.bind(owner);
+        if let Some(owner) = owner {
+            owner.sit(self.cluster, self.outgoing.authority(), (&picked.addr, &picked.mesh));
         }
     }
 

@@ -90,6 +90,11 @@ impl Deadline {
         Self { quiet: Some(Box::new(quiet)), ..self }
     }
 
+    /// Whether it never comes.
+    pub(crate) fn is_never(&self) -> bool {
+        matches!(self.state, State::Never) && self.quiet.is_none()
+    }
+
     /// Something has gone to the application.
     pub(crate) fn moved(&mut self) {
         if let Some(quiet) = &mut self.quiet {

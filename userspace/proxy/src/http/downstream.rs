@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::{
     activity::Activity,
+    binding::Binding,
     circuit::Circuits,
     pool::Pools,
     settings::HttpSettings,
@@ -52,6 +53,8 @@ pub(crate) struct Downstream {
     pub(crate) scheme: &'static str,
     /// It came in at a Gateway, perhaps from a stranger.
     pub(crate) edge: bool,
+    /// Connections to endpoints that are its own.
+    pub(crate) binding: Binding,
     /// What happens on it.
     pub(crate) activity: Activity,
     /// It is to end as soon as what is under way on it has been answered.
@@ -142,6 +145,7 @@ impl Downstream {
             server_name: None,
             scheme: "http",
             edge: false,
+            binding: Binding::default(),
             activity: Activity::default(),
             retired: Retired::default(),
             switched: Mutex::default(),

@@ -26,6 +26,7 @@ use super::{
     settings::HttpSettings,
     timeouts::Timeouts,
     upgrade,
+    watch::Watched,
 };
 use crate::{
     random,
@@ -71,6 +72,7 @@ pub(crate) async fn forward(
     let mut attempts = Attempts {
         worker,
         origin: &downstream.origin,
+        binding: (version < Version::HTTP_2).then_some(&downstream.binding),
         outgoing: &ready.outgoing,
         cluster,
         pool: worker.pools.cluster(cluster),
@@ -135,7 +137,7 @@ pub(crate) async fn forward(
         upgrade::begin(&downstream, lease, exchange.log, cluster);
         return Response::from_parts(parts, ResponseBody::empty());
     }
-    let from = FromUpstream { incoming, lease, deadline };
+    let from = FromUpstream { incoming, lease, limit: Watched::new(deadline) };
     Response::from_parts(parts, ResponseBody::upstream(from, exchange.log))
 }
 

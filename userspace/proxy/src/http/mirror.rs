@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     attempt::spoken_to,
+    binding,
     circuit::Limited,
     downstream::HttpWorker,
     exchange::happens,
@@ -76,7 +77,7 @@ impl Copy {
         };
         let picked = picked.ok()?;
         let pool = worker.pools.cluster(cluster);
-        let way = Way { picked: &picked, authority, origin: &origin };
+        let way = Way { picked: &picked, authority, origin: &origin, owner: None };
         let spoken = spoken_to(cluster, version, false);
         let mut connection = match spoken {
             super::outgoing::Spoken::Http1 => {
@@ -87,10 +88,14 @@ impl Copy {
             }
         };
         let _request = pool.circuit.permit(Limited::Requests, cluster.pool.max_requests)?;
+        let binds = binding::is_asked(&outgoing.headers);
         let request = outgoing.build_with(spoken, 1, body);
         let Exchanged::Answered(response) = connection.send(request).await.ok()? else {
             return None;
         };
+        if binds || binding::is_offered(response.status(), response.headers()) {
+            connection.bind(None);
+        }
         let mut incoming = response.into_body();
         while !incoming.is_end_stream() {
             let frame = std::future::poll_fn(|cx| {

@@ -29,6 +29,7 @@ pub(crate) use self::{
 };
 use self::{host::HostPool, sweep::sweep_until_empty};
 use super::{
+    binding::Owner,
     circuit::{Circuit, Circuits, Limited, Permit},
     upstream::{Connector, NotConnected, Origin, Picked, Target, bare_host},
 };
@@ -74,6 +75,8 @@ pub(crate) struct Way<'a> {
     pub(crate) authority: &'a str,
     /// Where the request came from.
     pub(crate) origin: &'a Origin,
+    /// Who may have connections of its own.
+    pub(crate) owner: Option<&'a Arc<Owner>>,
 }
 
 /// Why there is no connection for a request.

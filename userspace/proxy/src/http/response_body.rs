@@ -4,6 +4,7 @@
 use std::{
     fmt, io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -13,14 +14,16 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
+    binding::Owner,
     circuit::Permit,
-    deadline::{Deadline, Limit},
+    deadline::Limit,
     failure::broken_details,
     headers::name,
     log::RequestLog,
     outgoing::{Outgoing, Spoken},
     pool::{Exchanged, H1, H2, Unsent},
     request_body::RequestBody,
+    watch::Watched,
 };
 use crate::{addrs::LocalAddr, cluster::HostLease, record::ResponseFlag};
 
@@ -41,8 +44,8 @@ pub(crate) struct FromUpstream {
     pub(crate) incoming: Incoming,
     /// What they come on.
     pub(crate) lease: Lease,
-    /// When the exchange is over in any case.
-    pub(crate) deadline: Deadline,
+    /// When the exchange is over in any case; nothing if never.
+    pub(crate) limit: Option<Watched>,
 }
 
 /// What an exchange holds of an upstream.
@@ -94,6 +97,9 @@ impl ResponseBody {
     fn end(&mut self) {
         if let Source::Upstream(from) = &mut self.source {
             from.lease.release();
+            if let Some(limit) = &from.limit {
+                limit.end();
+            }
         }
         if let Some(mut log) = self.log.take() {
             log.finish();
@@ -107,6 +113,15 @@ impl ResponseBody {
             log.finish();
         }
         BrokenOff
+    }
+
+    fn too_long(&mut self, limit: Limit) -> BrokenOff {
+        let (flag, details) = match limit {
+            Limit::Route => (ResponseFlag::UpstreamTimeout, "response_timeout"),
+            Limit::Grpc => (ResponseFlag::DurationTimeout, "max_duration_timeout"),
+            Limit::Quiet => (ResponseFlag::StreamIdleTimeout, "stream_idle_timeout"),
+        };
+        self.break_off(flag, details.to_owned())
     }
 
     fn note(&mut self, frame: &Frame<Bytes>) {
@@ -149,6 +164,17 @@ impl UpstreamConnection {
         match self {
             Self::H1(connection) => connection.release(),
             Self::H2(_) | Self::Released => {}
+        }
+    }
+
+    /// Sees to it that what holds for the connection holds for nobody else: it goes to requests of its
+    /// owner alone, and without one to none.
+    pub(crate) fn bind(&mut self, owner: Option<&Arc<Owner>>) {
+        match self {
+            Self::H1(connection) => connection.bind(owner),
+            // What others have under way on it cannot be helped; no server binds HTTP/2.
+            Self::H2(connection) => connection.retire(),
+            Self::Released => {}
         }
     }
 
@@ -229,7 +255,9 @@ impl Body for ResponseBody {
         };
         match from.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                from.deadline.moved();
+                if let Some(limit) = &from.limit {
+                    limit.moved();
+                }
                 this.note(&frame);
                 if this.is_end_stream() {
                     this.end();
@@ -244,14 +272,10 @@ impl Body for ResponseBody {
                 let (flag, details) = broken_details(&error);
                 Poll::Ready(Some(Err(this.break_off(flag, details))))
             }
-            Poll::Pending => from.deadline.poll(cx).map(|limit| {
-                let (flag, details) = match limit {
-                    Limit::Route => (ResponseFlag::UpstreamTimeout, "response_timeout"),
-                    Limit::Grpc => (ResponseFlag::DurationTimeout, "max_duration_timeout"),
-                    Limit::Quiet => (ResponseFlag::StreamIdleTimeout, "stream_idle_timeout"),
-                };
-                Some(Err(this.break_off(flag, details.to_owned())))
-            }),
+            Poll::Pending => match &from.limit {
+                Some(limit) => limit.poll(cx).map(|limit| Some(Err(this.too_long(limit)))),
+                None => Poll::Pending,
+            },
         }
     }
 
@@ -266,6 +290,19 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Upstream(from) => from.incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    /// Where nobody asks for more, the limit comes to the task that carries the answer, which drops it.
+    fn drop(&mut self) {
+        let Source::Upstream(from) = &self.source else { return };
+        let Some(limit) = &from.limit else { return };
+        let over = limit.over();
+        limit.end();
+        if let Some(limit) = over {
+            self.too_long(limit);
         }
     }
 }

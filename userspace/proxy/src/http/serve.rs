@@ -18,13 +18,19 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::incoming::AppIo;
 use super::{
-    activity::Overdue, downstream::Downstream, exchange::answer, io::HttpIo, log::RequestLog,
-    settings::HEAD_SIZE,
+    activity::Overdue,
+    deadline::Limit,
+    downstream::Downstream,
+    exchange::answer,
+    io::HttpIo,
+    log::RequestLog,
+    settings::{HEAD_SIZE, LARGEST_WINDOW},
+    watch::{Tasks, watching},
 };
 use crate::record::ResponseFlag;
 
@@ -84,8 +90,8 @@ async fn serve_http1(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
     // Waiting for heads is limited by [`Overdue`], without a timer a request.
     builder.header_read_timeout(None).max_header_size(HEAD_SIZE).auto_date_header(false);
     let mut connection = builder.serve_connection(io, service);
-    let ended =
-        run(downstream, &mut connection, |it| Pin::new(it).graceful_shutdown(), drain).await;
+    let running = run(downstream, &mut connection, |it| Pin::new(it).graceful_shutdown(), drain);
+    let ended = watching(running).await.unwrap_or_else(Ended::Expired);
     let parts = connection.into_parts();
     if let Some(switched) = downstream.switched() {
         switched.carry(parts.io.into_inner(), parts.read_buf, downstream).await;
@@ -102,6 +108,8 @@ async fn serve_http1(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
             unreadable(downstream, Version::HTTP_11, status, details);
         }
         Ended::Itself(Err(error)) => tracing::debug!(%error, "a connection broke off"),
+        // What is left of the answer does not follow: dropped as it is, the connection breaks off.
+        Ended::Expired(limit) => tracing::debug!(?limit, "an answer that nobody took"),
         Ended::Overdue(Overdue::Request) => parts.io.into_inner().finish(),
         Ended::Overdue(Overdue::Head) => {
             unreadable(downstream, Version::HTTP_11, LATE, "request_header_timeout");
@@ -120,17 +128,18 @@ async fn serve_http2(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
         async move { Ok::<_, Infallible>(answer(downstream, request).await) }
     });
     let io = AppIo::new(io, Arc::clone(downstream), Speaks::Http2);
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let settings = &downstream.worker.settings;
+    let mut builder = http2::Builder::new(Tasks);
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_header_list_size(HEAD_SIZE as u32)
-        .max_concurrent_streams(downstream.worker.settings.max_streams)
+        .max_concurrent_streams(settings.max_streams)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(connection_window(settings.max_streams));
     let mut connection = pin!(builder.serve_connection(io, service));
     match run(downstream, &mut connection, |it| it.as_mut().graceful_shutdown(), drain).await {
-        Ended::Itself(Ok(())) => {}
+        Ended::Itself(Ok(())) | Ended::Expired(_) => {}
         Ended::Overdue(_) => {
             connection.as_mut().graceful_shutdown();
             // What becomes of a connection that is over is nobody's concern.
@@ -146,10 +155,19 @@ async fn serve_http2(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
     }
 }
 
+/// Bytes that an application may send ahead on all streams of a connection: as much as all of them may,
+/// so that uploads to a slow upstream leave room for the others. A connection may be that of a proxy
+/// before us, and carry the requests of many.
+fn connection_window(streams: u32) -> u32 {
+    STREAM_WINDOW.saturating_mul(streams).clamp(STREAM_WINDOW, LARGEST_WINDOW)
+}
+
 /// How a connection ended.
 enum Ended {
     Itself(hyper::Result<()>),
     Overdue(Overdue),
+    /// The answer on its way has had its time, and the application does not take it.
+    Expired(Limit),
 }
 
 /// Runs a connection until it ends by itself or has waited too long.
@@ -214,7 +232,6 @@ const LATE_ANSWER: &[u8] =
 const GOODBYE: Duration = Duration::from_secs(5);
 /// The least time between two looks at what is overdue.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// What an application may send ahead on one stream, and on all of a connection: enough for a machine's
-/// own loopback, and a bound on what a slow upstream makes us hold.
+/// Bytes that an application may send ahead on one stream: enough for a machine's own loopback, and a
+/// bound on what a slow upstream makes us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;

@@ -43,3 +43,5 @@ pub(crate) const HEAD_SIZE: usize = 60 * 1024;
 /// Headers that a request may have: Envoy's `max_headers_count`. hyper has the same default for
 /// HTTP/1, and changing it there costs an allocation a request.
 pub(crate) const HEAD_COUNT: usize = 100;
+/// Bytes that a window of HTTP/2 may have (RFC 9113 §6.9.1).
+pub(crate) const LARGEST_WINDOW: u32 = (1 << 31) - 1;

@@ -1,5 +1,6 @@
 //! The HTTP path over loopback: real clients, the connection under test, real servers.
 
+mod binding;
 mod body;
 mod faults;
 mod floods;

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     addrs::LocalAddr,
     http::{
+        binding::Owner,
         circuit::Limited,
         io::HttpIo,
         request_body::RequestBody,
@@ -52,6 +53,8 @@ pub(crate) struct H1 {
     pub(super) idle_since: Instant,
     limits: Limits,
     host: Weak<HostPool>,
+    /// Whose it is, if not everybody's.
+    owner: Option<Weak<Owner>>,
     _place: Place,
 }
 
@@ -92,7 +95,7 @@ impl Pools {
     ) -> Result<Box<H1>, NoConnection> {
         let host = cluster.host(way);
         loop {
-            let idle = host.lock().idle.pop();
+            let idle = host.lock().take_idle(way.owner);
             match idle {
                 Some(mut idle) => {
                     if poll_fn(|cx| Poll::Ready(idle.is_usable(cx))).await {
@@ -128,7 +131,15 @@ impl Pools {
                         }
                         continue;
                     }
-                    None => state.wait(),
+                    None => match state.take_owned() {
+                        // Its owner may never come back, and others wait.
+                        Some(owned) => {
+                            drop(state);
+                            owned.close();
+                            continue;
+                        }
+                        None => state.wait(),
+                    },
                 }
             };
             if let Ok(turn) = waiting.await {
@@ -183,6 +194,7 @@ impl H1 {
             idle_since: since,
             limits,
             host,
+            owner: None,
             _place: place,
         }))
     }
@@ -190,6 +202,25 @@ impl H1 {
     /// Whether it has carried a request before.
     pub(crate) fn is_reused(&self) -> bool {
         self.sent > 1
+    }
+
+    /// From here on it is one application's connection's; without an owner it carries no further
+    /// request.
+    pub(crate) fn bind(&mut self, owner: Option<&Arc<Owner>>) {
+        match owner {
+            Some(owner) => self.owner = Some(Arc::downgrade(owner)),
+            None => self.limits.requests = 0,
+        }
+    }
+
+    /// Whether it is somebody's own.
+    pub(super) fn is_owned(&self) -> bool {
+        self.owner.is_some()
+    }
+
+    /// Whether it is this one's own.
+    pub(super) fn is_owned_by(&self, owner: &Arc<Owner>) -> bool {
+        self.owner.as_ref().is_some_and(|own| own.as_ptr() == Arc::as_ptr(owner))
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -284,7 +315,11 @@ impl H1 {
     /// Whether an idle connection is good to be kept; finds out that the endpoint has closed it.
     pub(super) fn is_worth_keeping(&mut self, cx: &mut Context<'_>) -> bool {
         let idle = self.idle_since.elapsed();
-        if self.is_over_age() || self.limits.idle.is_some_and(|longest| idle >= longest) {
+        let abandoned = self.owner.as_ref().is_some_and(|owner| owner.strong_count() == 0);
+        if abandoned
+            || self.is_over_age()
+            || self.limits.idle.is_some_and(|longest| idle >= longest)
+        {
             return false;
         }
         self.connection.drive(cx);

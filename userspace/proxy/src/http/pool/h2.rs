@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -24,7 +24,7 @@ use crate::{
     http::{
         circuit::{Limited, Permit},
         request_body::RequestBody,
-        settings::HEAD_SIZE,
+        settings::{HEAD_SIZE, LARGEST_WINDOW},
         upstream::{Connected, NotConnected},
     },
     record::{Errno, TransportFailure},
@@ -38,6 +38,8 @@ pub(crate) struct H2 {
     _use: Use,
     /// Requests had been sent on it before.
     reused: bool,
+    /// No further request goes on it.
+    retired: Arc<AtomicBool>,
 }
 
 /// An HTTP/2 connection that is shared.
@@ -50,6 +52,7 @@ pub(super) struct Shared {
     sent: u32,
     since: Instant,
     used: Instant,
+    retired: Arc<AtomicBool>,
 }
 
 /// Counts a request on a connection while it lives.
@@ -143,7 +146,7 @@ impl Pools {
             .timer(TokioTimer::new())
             .max_header_list_size(HEAD_SIZE as u32)
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW);
+            .initial_connection_window_size(LARGEST_WINDOW);
         if let Some((interval, timeout)) = pool.http2_keepalive {
             builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
             builder.keep_alive_while_idle(true);
@@ -169,8 +172,8 @@ impl Pools {
             drop(place);
         });
         let now = Instant::now();
-        let active = Arc::default();
-        Ok(Shared { sender, local, active, room, sent: 0, since: now, used: now })
+        let (active, retired) = (Arc::default(), Arc::default());
+        Ok(Shared { sender, local, active, room, sent: 0, since: now, used: now, retired })
     }
 }
 
@@ -178,6 +181,11 @@ impl H2 {
     /// Whether it has carried requests before this one.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// No further request goes on it.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// Sends the request and waits for the head of the answer.
@@ -248,7 +256,8 @@ impl State {
     fn shared_use(&mut self, pool: &ConnectionPool, with_room: bool) -> Option<H2> {
         self.shared.retain(|shared| !shared.sender.is_closed() && shared.may_take_more(pool));
         let least = self.shared.iter_mut().min_by_key(|shared| shared.active())?;
-        if with_room && least.active() >= least.room(pool) {
+        let room = if with_room { least.room(pool) } else { MOST_STREAMS };
+        if least.active() >= room {
             return None;
         }
         let reused = least.sent > 0;
@@ -256,7 +265,8 @@ impl State {
         least.used = Instant::now();
         least.active.fetch_add(1, Ordering::Relaxed);
         let _use = Use(Arc::clone(&least.active));
-        Some(H2 { sender: least.sender.clone(), local: least.local, _use, reused })
+        let (sender, retired) = (least.sender.clone(), Arc::clone(&least.retired));
+        Some(H2 { sender, local: least.local, _use, reused, retired })
     }
 }
 
@@ -266,7 +276,8 @@ impl Shared {
     }
 
     fn room(&self, pool: &ConnectionPool) -> u32 {
-        self.room.load(Ordering::Relaxed).min(pool.max_concurrent_streams).max(1)
+        let room = self.room.load(Ordering::Relaxed).min(pool.max_concurrent_streams);
+        room.clamp(1, MOST_STREAMS)
     }
 
     /// Since when it has had no request, if it has none.
@@ -276,7 +287,8 @@ impl Shared {
 
     /// Whether age and the number of its requests allow more; requests under way go on if not.
     fn may_take_more(&self, pool: &ConnectionPool) -> bool {
-        pool.max_requests_per_connection.is_none_or(|most| self.sent < most)
+        !self.retired.load(Ordering::Relaxed)
+            && pool.max_requests_per_connection.is_none_or(|most| self.sent < most)
             && pool.max_connection_duration.is_none_or(|longest| self.since.elapsed() < longest)
     }
 
@@ -295,8 +307,9 @@ impl Drop for Use {
 }
 
 const CLOSED: std::io::ErrorKind = std::io::ErrorKind::ConnectionReset;
-/// What an upstream may send ahead on one stream: enough for a fast network's round trip, and a bound
-/// on what a slow application makes us hold.
+/// Bytes that an upstream may send ahead on one stream: enough for a fast network's round trip, and a
+/// bound on what a slow application makes us hold.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// The same for all streams of a connection.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Requests that a connection carries at once, whatever else allows more: so many windows of streams fit
+/// into the connection's, so that applications that do not read their answers hold up nobody else's.
+const MOST_STREAMS: u32 = LARGEST_WINDOW / STREAM_WINDOW;

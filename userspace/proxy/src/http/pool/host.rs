@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{h1::H1, h2::Shared};
-use crate::http::{circuit::Permit, upstream::NotConnected};
+use crate::http::{binding::Owner, circuit::Permit, upstream::NotConnected};
 
 /// The connections to one endpoint.
 #[derive(Default)]
@@ -86,6 +86,12 @@ impl HostPool {
     pub(super) fn put_back(&self, mut connection: Box<H1>) {
         loop {
             let mut state = self.lock();
+            if connection.is_owned() && !state.waiting.is_empty() {
+                // Who waits gets its place.
+                drop(state);
+                connection.close();
+                return;
+            }
             let Some(next) = state.waiting.pop_front() else {
                 state.idle.push(connection);
                 return;
@@ -100,6 +106,19 @@ impl HostPool {
 }
 
 impl State {
+    /// An idle connection for somebody: one of its own, or the one used last of those that are nobody's.
+    pub(super) fn take_idle(&mut self, owner: Option<&Arc<Owner>>) -> Option<Box<H1>> {
+        let own = owner.and_then(|owner| self.idle.iter().rposition(|one| one.is_owned_by(owner)));
+        let at = own.or_else(|| self.idle.iter().rposition(|one| !one.is_owned()))?;
+        Some(self.idle.remove(at))
+    }
+
+    /// The idle connection that its owner has used least lately.
+    pub(super) fn take_owned(&mut self) -> Option<Box<H1>> {
+        let at = self.idle.iter().position(|one| one.is_owned())?;
+        Some(self.idle.remove(at))
+    }
+
     /// Waits for a turn; who has gone meanwhile is forgotten.
     pub(super) fn wait(&mut self) -> oneshot::Receiver<Turn> {
         if self.waiting.len() >= CROWD && self.waiting.len().is_power_of_two() {

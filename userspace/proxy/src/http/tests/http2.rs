@@ -264,3 +264,59 @@ async fn rapid_resets_end_the_connection_and_not_the_proxy() {
     *request.uri_mut() = "http://unknown/".parse().unwrap();
     assert_eq!(other.send_request(request).await.unwrap().status(), 404);
 }
+
+#[tokio::test]
+async fn who_does_not_read_holds_up_nobody_else() {
+    // Answers that are larger than a stream may have ahead, of which many are never read.
+    let large = Bytes::from(vec![b'x'; 4 << 20]);
+    let upstream = Upstream::http2(move |request, _| {
+        let large = large.clone();
+        async move { if request.uri().path() == "/large" { text(large) } else { text("ok") } }
+    })
+    .await;
+    let bed = bed().host("a", speaking(UpstreamHttp::Http2), &[upstream.addr]).http2();
+    let bed = bed.start().await;
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        let mut sender = connect(&bed).await;
+        unread.push(sender.send_request(ask("/large", "")).await.unwrap());
+    }
+    // What may come ahead has come, of each.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut sender = connect(&bed).await;
+    for path in ["/", "/large", "/"] {
+        let answer = Answer::read(sender.send_request(ask(path, "")).await.unwrap()).await;
+        assert_eq!(answer.body.len(), if path == "/" { 2 } else { 4 << 20 });
+    }
+    assert_eq!(upstream.connections(), 1);
+    for response in unread {
+        assert_eq!(Answer::read(response).await.body.len(), 4 << 20);
+    }
+}
+
+#[tokio::test]
+async fn uploads_that_nobody_takes_hold_up_no_others() {
+    let upstream = Upstream::http1(|request, _| async move {
+        if request.uri().path() == "/never" {
+            std::future::pending::<()>().await;
+        }
+        seen(request).await
+    })
+    .await;
+    let bed = bed().host("a", plain("a"), &[upstream.addr]).http2().start().await;
+    let sender = connect(&bed).await;
+    let mut never = Vec::new();
+    for _ in 0..40 {
+        let mut sender = sender.clone();
+        let request = ask("/never", vec![b'x'; 16 << 20]);
+        never.push(tokio::spawn(async move { sender.send_request(request).await.map(drop) }));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let asking = sender.clone().send_request(ask("/", "body"));
+    let asking = tokio::time::timeout(crate::testing::PATIENCE, asking);
+    let answer = Answer::read(asking.await.expect("an answer").unwrap()).await;
+    assert!(answer.body.ends_with("[body]"), "{}", answer.body);
+    for one in never {
+        one.abort();
+    }
+}

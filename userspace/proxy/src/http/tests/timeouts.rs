@@ -193,3 +193,64 @@ async fn a_request_may_be_quiet_for_so_long() {
     assert!(raw.contains("begun") && !raw.ends_with("0\r\n\r\n"), "{raw}");
     assert_eq!(said(&bed.all(2).await[1]), "200 SI stream_idle_timeout");
 }
+
+/// A server that answers with more than anybody takes unread.
+async fn large(speaks_http2: bool) -> Upstream {
+    let answer = |_, _| async { text(vec![b'x'; 64 << 20]) };
+    if speaks_http2 { Upstream::http2(answer).await } else { Upstream::http1(answer).await }
+}
+
+#[tokio::test]
+async fn a_limit_holds_although_the_application_takes_nothing() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let upstream = large(false).await;
+    let route = forwarding(limited(300, 0, "5xx", 0));
+    let bed = bed().host("a", route, &[upstream.addr]).start().await;
+    let mut stream = crate::testing::dial(bed.front).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert_eq!(bed.said().await, "200 UT response_timeout");
+    // And the application does not take what it has got for all of it.
+    let mut taken = Vec::new();
+    assert!(stream.read_to_end(&mut taken).await.is_err());
+    assert!(taken.len() < 64 << 20);
+    crate::testing::until("nothing is left", || bed.worker.pools.is_empty()).await;
+}
+
+#[tokio::test]
+async fn the_same_for_a_stream_of_http2() {
+    use bytes::Bytes;
+    use egressd_tables::UpstreamHttp;
+    use http_body_util::Empty;
+    use hyper::client::conn::http2;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let upstream = large(true).await;
+    let mut forward = limited(300, 0, "5xx", 0);
+    let mut over = cluster("a");
+    over.http = UpstreamHttp::Http2;
+    forward.destinations = egressd_tables::Destinations::Single(destination(over));
+    let bed = bed().host("a", forwarding(forward), &[upstream.addr]).http2().start().await;
+    let io = TokioIo::new(crate::testing::dial(bed.front).await);
+    let shaken = http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), io).await;
+    let (mut sender, connection) = shaken.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("http://a/").body(Empty::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(bed.said().await, "200 UT response_timeout");
+    let collected = http_body_util::BodyExt::collect(response.into_body()).await;
+    assert!(collected.is_err());
+    // The connection goes on.
+    let request = http::Request::get("http://unknown/").body(Empty::new()).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn an_answer_nobody_takes_is_quiet() {
+    use tokio::io::AsyncWriteExt;
+    let settings =
+        HttpSettings { idle_request: Some(Duration::from_millis(200)), ..HttpSettings::default() };
+    let upstream = large(false).await;
+    let bed = bed().host("a", plain("a"), &[upstream.addr]).settings(settings).start().await;
+    let mut stream = crate::testing::dial(bed.front).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert_eq!(bed.said().await, "200 SI stream_idle_timeout");
+}
