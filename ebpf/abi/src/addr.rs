@@ -9,6 +9,9 @@ pub const FAMILY_V4: u8 = 4;
 /// The address family byte of an IPv6 address.
 pub const FAMILY_V6: u8 = 6;
 
+/// Marks the key of a row for UDP.
+const UDP: u8 = 17;
+
 /// An IP address in network order; IPv4 uses the first four bytes and leaves the rest zero.
 ///
 /// An IPv4-mapped IPv6 address is always held as IPv4, so that `::ffff:10.0.0.1` and `10.0.0.1` are
@@ -51,6 +54,7 @@ pub struct Addr {
 pub struct Endpoint {
     port: [u8; 2],
     family: u8,
+    /// 0, or [`UDP`] in the key of a row.
     reserved: u8,
     addr: Addr,
 }
@@ -145,6 +149,18 @@ impl Endpoint {
     #[inline(always)]
     pub const fn addr(&self) -> &Addr {
         &self.addr
+    }
+
+    /// The same as the key of a row for UDP; those for TCP are plain.
+    #[inline(always)]
+    pub const fn udp(&self) -> Self {
+        Self { reserved: UDP, ..*self }
+    }
+
+    /// Whether this is the key of a row for UDP.
+    #[inline(always)]
+    pub const fn is_udp(&self) -> bool {
+        self.reserved == UDP
     }
 
     /// The same address with port 0, the key of tables that do not look at ports.

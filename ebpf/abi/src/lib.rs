@@ -13,9 +13,11 @@
 #![no_std]
 
 mod addr;
+mod balance;
 mod config;
 mod counter;
 mod decide;
+mod direct;
 mod dns;
 mod event;
 mod handoff;
@@ -23,11 +25,15 @@ mod host;
 mod row;
 
 pub use addr::{Addr, Endpoint, FAMILY_V4, FAMILY_V6};
+pub use balance::{
+    first_is_less_busy, first_wins, hash_ip, hash_words, mix, ticket, turn_point, turn_step,
+};
 pub use config::{Config, Generation, MAX_SPREAD_V4, MAX_SPREAD_V6, SPREAD_NETWORK, SPREAD_PREFIX};
 pub use counter::{COUNTERS, Counter};
 pub use decide::{
     Class, Deny, Errno, Facts, Leave, Matched, Socket, Verdict, classify, decide, needs_listener,
 };
+pub use direct::*;
 pub use dns::{
     DNS_HEARTBEAT_LIMIT_NS, DNS_PORT, DNS_SLOTS, DNS_SPREAD, DnsFacts, DnsSocket, captures_dns,
 };

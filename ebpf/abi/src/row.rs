@@ -40,14 +40,15 @@ pub struct Row {
     flags: u8,
     reserved: [u8; 2],
     service: u32,
+    direct: u32,
 }
 
-const _: () = assert!(size_of::<Row>() == 8);
+const _: () = assert!(size_of::<Row>() == 12);
 
 const VERDICT_LEAVE: u8 = 1;
 const VERDICT_PROXY: u8 = 2;
 const VERDICT_REFUSE: u8 = 3;
-/// Kept for the direct path: the kernel itself chooses the endpoint.
+/// The kernel itself chooses the endpoint.
 const VERDICT_DIRECT: u8 = 4;
 
 const FLAG_REJECT_ON_DOWN: u8 = 1;
@@ -83,7 +84,7 @@ pub enum OnDown {
 
 impl Row {
     /// No row: its verdict is one that nobody knows.
-    pub const NONE: Self = Self { verdict: 0, flags: 0, reserved: [0; 2], service: 0 };
+    pub const NONE: Self = Self { verdict: 0, flags: 0, reserved: [0; 2], service: 0, direct: 0 };
 
     /// A row for the service with this index in the generation's tables.
     pub const fn new(verdict: RowVerdict, service: u32) -> Self {
@@ -93,7 +94,28 @@ impl Row {
             RowVerdict::Refuse => VERDICT_REFUSE,
             RowVerdict::Direct => VERDICT_DIRECT,
         };
-        Self { verdict, flags: 0, reserved: [0; 2], service }
+        Self { verdict, flags: 0, reserved: [0; 2], service, direct: 0 }
+    }
+
+    /// A row of [`RowVerdict::Direct`]; `direct` is the index of its route among the generation's
+    /// direct routes.
+    pub const fn new_direct(service: u32, direct: u32) -> Self {
+        Self { direct, ..Self::new(RowVerdict::Direct, service) }
+    }
+
+    /// The row with its connections turned to the proxy, if they would go to an endpoint.
+    #[inline(always)]
+    pub const fn proxied(mut self) -> Self {
+        if self.verdict == VERDICT_DIRECT {
+            self.verdict = VERDICT_PROXY;
+        }
+        self
+    }
+
+    /// The index of the row's route among the generation's direct routes.
+    #[inline(always)]
+    pub const fn direct(&self) -> u32 {
+        self.direct
     }
 
     /// The row with its own answer to a proxy that is down.

@@ -5,7 +5,7 @@
 
 use zerocopy::transmute;
 
-pub(crate) type RowBytes = [u8; 8];
+pub(crate) type RowBytes = [u8; 12];
 pub(crate) type KeyBytes = [u8; 20];
 pub(crate) type TupleBytes = [u8; 48];
 pub(crate) type OriginalBytes = [u8; 64];

@@ -21,6 +21,7 @@ use crate::{
     addresses::{self, AddressChanges},
     bytes::{self, ConfigBytes, KeyBytes, OriginalBytes, OwnAddressBytes, TupleBytes},
     cgroup::{OwnCgroup, cgroup2_root, is_private_namespace, nearest_ancestors},
+    direct::DirectClusters,
     dns::{DnsServers, DnsSockets, Heartbeat},
     error::Error,
     events::{Forward, Notice, Sources, Watch},
@@ -32,6 +33,7 @@ use crate::{
     netns::NetnsCookie,
     originals::Originals,
     preflight,
+    programs::{self, ProgramStats},
     rows::{Generations, KernelTable, take},
 };
 
@@ -81,6 +83,7 @@ pub struct Datapath {
     counts: PerCpuArray<MapData, u64>,
     config: Array<MapData, ConfigBytes>,
     originals: Originals,
+    direct: DirectClusters,
     /// Namespaces, and denials.
     events: Option<[RingBuf<MapData>; 2]>,
     log: Option<EbpfLogger<Forward>>,
@@ -137,6 +140,7 @@ impl Datapath {
             counts: take(&mut bpf, "COUNTS")?,
             config: take(&mut bpf, "CONFIG")?,
             originals: Originals::new(accepted),
+            direct: DirectClusters::new(),
             events: Some([take(&mut bpf, "RARE_EVENTS")?, take(&mut bpf, "EVENTS")?]),
             log: EbpfLogger::init_with_logger(&mut bpf, Forward).ok(),
             cgroups,
@@ -292,6 +296,16 @@ impl Datapath {
     /// Reads what accepted sockets were dialled for.
     pub fn originals(&self) -> Originals {
         self.originals.clone()
+    }
+
+    /// The clusters whose connections take the direct path.
+    pub fn direct(&self) -> DirectClusters {
+        self.direct.clone()
+    }
+
+    /// What the programs cost. Times and counts are zero unless `kernel.bpf_stats_enabled` is set.
+    pub fn programs(&self) -> Result<Vec<ProgramStats>, Error> {
+        programs::programs(&self.bpf)
     }
 
     /// Delivers the kernel's events to `handler`, on a thread of its own, until the [`Watch`] is

@@ -16,7 +16,7 @@ use nix::{
 };
 use zerocopy::FromBytes as _;
 
-use crate::{addresses::AddressChanges, originals::Socket};
+use crate::{addresses::AddressChanges, direct::DirectRecord, originals::Socket};
 
 /// The target of the programs' debug lines.
 const LOG_TARGET: &str = "egressd::ebpf";
@@ -33,7 +33,7 @@ pub enum Denied {
 }
 
 /// What the kernel side tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// A connect() was refused.
     Denied {
@@ -53,6 +53,8 @@ pub enum Notice {
     },
     /// The addresses of our network namespace have changed.
     Addresses,
+    /// A connection that took the direct path has ended, or was refused.
+    Direct(Box<DirectRecord>),
 }
 
 /// The thread that waits for events. Dropping it ends the thread.

@@ -11,6 +11,7 @@ mod addresses;
 mod bytes;
 mod cgroup;
 mod datapath;
+mod direct;
 mod dns;
 mod error;
 mod events;
@@ -22,6 +23,7 @@ mod load;
 mod netns;
 mod originals;
 mod preflight;
+mod programs;
 mod rows;
 mod shared;
 mod sync;
@@ -29,6 +31,11 @@ mod sync;
 pub use addresses::has_global_v6;
 pub use cgroup::cgroup2_root;
 pub use datapath::{Counters, Datapath, DnsSettings, Settings};
+pub use direct::{
+    DirectBalance, DirectClusters, DirectCounts, DirectEnd, DirectEndpoint, DirectKeepalive,
+    DirectLevel, DirectLimits, DirectProtocol, DirectRecord, DirectRoute, DirectTarget, DirectView,
+    Swept,
+};
 pub use dns::{DnsServers, DnsSockets, Heartbeat};
 pub use egressd_abi::{Host, HostAddress};
 pub use error::Error;
@@ -37,4 +44,5 @@ pub use hosts::{HostTable, KnownHosts};
 pub use listeners::{Listeners, MARK};
 pub use netns::{NetnsCookie, in_netns_of};
 pub use originals::{Originals, Socket};
+pub use programs::ProgramStats;
 pub use rows::KernelTable;

@@ -17,6 +17,7 @@ use egressd_abi::{Generation, Row, RowKey, lpm_bits};
 
 use crate::{
     bytes::{self, GenerationBytes, KeyBytes, RowBytes},
+    direct::DirectRoute,
     error::Error,
     hosts::{HostMaps, HostTable, KnownHosts},
     sync::{Change, sync},
@@ -25,7 +26,7 @@ use crate::{
 /// The rows of one generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelTable {
-    /// `{address, port}`.
+    /// `{address, port}`; a row for UDP has the key that `RowKey::udp` gives.
     pub exact: BTreeMap<RowKey, Row>,
     /// Networks: their length in bits and their first address, with a port or with port 0 for any.
     pub prefixes: BTreeMap<(u8, RowKey), Row>,
@@ -37,6 +38,8 @@ pub struct KernelTable {
     pub deny_unknown: bool,
     /// Hosts and their addresses.
     pub hosts: HostTable,
+    /// The routes that direct rows name by their index; at most 16,384.
+    pub directs: Vec<DirectRoute>,
 }
 
 impl KernelTable {

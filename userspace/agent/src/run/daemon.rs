@@ -296,7 +296,7 @@ impl Work {
                     tracing::warn!(%error, "learning our addresses");
                 }
             }
-            Notice::Denied { .. } => {}
+            Notice::Denied { .. } | Notice::Direct(_) => {}
         }
     }
 }
@@ -351,6 +351,8 @@ fn tell(
             // Nobody listens any more when the daemon ends.
             others.send(notice).ok();
         }
+        // No generation has direct rows.
+        Notice::Direct(_) => {}
     }
 }
 
