@@ -190,3 +190,31 @@ fn bytes_leave_their_tls_and_enter_another_one() {
     }
     daemon.stop();
 }
+
+#[test]
+fn tls_of_the_mesh_is_passed_on_by_the_names_its_proxies_give() {
+    let hops = Hops::new(&[HOST]);
+    let authority = Authority::new();
+    let issued = authority.issue("server", "DNS:a.example");
+    let directives = format!("{} {TELLING}", issued.for_nginx());
+    let _server = Nginx::tls(&hops.outside, OUTSIDE, 443, &directives);
+    let daemon = hops
+        .gateway()
+        .resource(entry("a", HOST, "{number: 443, name: https, protocol: HTTPS}"))
+        .resource(gateway(
+            "{port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.example'], \
+              tls: {mode: AUTO_PASSTHROUGH}}",
+        ))
+        .start();
+    let ask = |name: &str| {
+        let url = format!("https://{name}:15443/x");
+        hops.curl(&["--insecure", "--resolve", &resolve(name, 15443), &url])
+    };
+    let said = ask("outbound_.443_._.a.example").text();
+    assert_eq!(said, "outside outbound_.443_._.a.example:15443 /x\n200");
+    assert_eq!(last(&daemon, 1).upstream_cluster, "outbound_.443_._.a.example");
+    // A host by its own name is nobody's of the mesh.
+    assert_ne!(ask("a.example").code(), 0);
+    assert_eq!(last(&daemon, 2).flags, "NR");
+    daemon.stop();
+}

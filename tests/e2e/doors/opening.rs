@@ -120,3 +120,42 @@ fn a_rule_that_leads_back_to_the_gateway_is_refused() {
     assert!(refused.line.contains("upstream_leads_back_to_egressd"), "{}", refused.line);
     daemon.stop();
 }
+
+#[test]
+fn a_server_at_a_unix_socket() {
+    let hops = Hops::new(&[HOST]);
+    let _server = hops.server(80);
+    let builder = hops.gateway();
+    let path = builder.folder().join("door");
+    let path = path.to_str().unwrap().to_owned();
+    let server = |bind: &str| {
+        format!(
+            "{{port: {{number: 0, name: http, protocol: HTTP}}, bind: 'unix://{bind}', \
+               hosts: [a.example]}}"
+        )
+    };
+    let daemon = builder
+        .resource(gateway(&server(&path)))
+        .resource(entry("a", HOST, "{number: 80, name: http, protocol: HTTP}"))
+        .resource(rule("a", HOST, "http: [{route: [{destination: {host: a.example}}]}]"))
+        .start();
+    let ask = |arguments: &[&str]| {
+        let finished = hops.curl(&[arguments, &["http://a.example/x"]].concat());
+        finished.stdout
+    };
+    assert_eq!(ask(&["--unix-socket", &path]), "outside a.example /x\n200\n");
+    let record = last(&daemon, 1);
+    assert_eq!(record.upstream_cluster, "outbound|80||a.example");
+    assert_eq!(record.downstream_local, "127.0.0.1:0");
+    // It moves to a name without a file, and takes its file with it.
+    put(&daemon, "0.yaml", &gateway(&server("@egressd-e2e-door")));
+    // Such names are those of a network namespace.
+    let words = ["curl", "--silent", "--max-time", "15", "--noproxy", "", "http://a.example/x"];
+    let other = || {
+        let spawn = egressd_tests::Spawn::new(words).netns(&hops.node.world);
+        spawn.arg("--abstract-unix-socket").arg("egressd-e2e-door").run().stdout
+    };
+    until("the other door", || (other() == "outside a.example /x\n").then_some(()));
+    assert!(!std::path::Path::new(&path).exists());
+    daemon.stop();
+}

@@ -77,7 +77,7 @@ mod tls;
 pub use access_log::{AccessLog, AccessLogError, CLOSING, Encoding, GATHER};
 pub use addrs::{ClientAddr, LocalAddr, OriginalDst, UnixName, UpstreamAddr};
 pub use config::{Config, RESERVED};
-pub use door::Door;
+pub use door::{Door, DoorAddr};
 pub use http::HttpSettings;
 pub use original::{Original, Originals};
 pub use record::{

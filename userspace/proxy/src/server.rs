@@ -5,7 +5,8 @@ mod worker;
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::timeout,
@@ -24,7 +25,7 @@ use self::worker::{Command, spawn};
 pub(crate) use self::worker::{Slot, VisitorsSlot, Worker};
 use crate::{
     config::Config,
-    door::{Door, Entrance},
+    door::{Door, DoorAddr, Entrance},
     http::Circuits,
     original::Originals,
     record::Records,
@@ -74,7 +75,7 @@ pub struct ListenerId(usize);
 #[derive(Debug)]
 pub struct Opened {
     listeners: Vec<ListenerId>,
-    addr: SocketAddr,
+    addr: DoorAddr,
     /// Disconnected once the last worker has closed the socket.
     closed: std::sync::mpsc::Receiver<()>,
 }
@@ -167,18 +168,18 @@ impl Server {
     pub fn serve(&self, listener: TcpListener) -> io::Result<ListenerId> {
         prepare(&listener)?;
         self.shared.factory.guard().add_listener(listener.local_addr()?);
-        self.start(listener, Entrance::Captured)
+        self.start(listener.into(), Entrance::Captured)
     }
 
     /// Serves a listening socket that clients dial by themselves, on every worker, until
     /// [`Server::shut`] or the end. What happens to its connections the generation in force says.
     ///
     /// # Errors
-    /// The socket cannot be used without blocking, or has no address.
-    pub fn open(&self, listener: &TcpListener, door: Door) -> io::Result<Opened> {
+    /// The socket cannot be used without blocking.
+    pub fn open(&self, listener: &OwnedFd, addr: DoorAddr, door: Door) -> io::Result<Opened> {
         prepare(listener)?;
-        let (addr, door) = (listener.local_addr()?, Arc::new(door));
-        self.shared.factory.guard().add_door(addr);
+        let door = Arc::new(door);
+        self.shared.factory.guard().add_door(&addr);
         let (open, closed) = std::sync::mpsc::channel();
         let mut opened = Opened { listeners: Vec::new(), addr, closed };
         for _worker in &self.workers {
@@ -199,13 +200,13 @@ impl Server {
     /// Closes a door: connections that wait at it are still served, and flows go on. Its address is
     /// free when this returns, unless a worker is stuck for a second.
     pub fn shut(&self, opened: Opened) {
-        self.shared.factory.guard().remove_door(opened.addr);
+        self.shared.factory.guard().remove_door(&opened.addr);
         opened.listeners.into_iter().for_each(|listener| self.stop(listener));
         // Nothing is ever sent: this waits for the end of those who could.
         opened.closed.recv_timeout(SHUTTING).ok();
     }
 
-    fn start(&self, listener: TcpListener, entrance: Entrance) -> io::Result<ListenerId> {
+    fn start(&self, listener: OwnedFd, entrance: Entrance) -> io::Result<ListenerId> {
         let number = self.listeners.fetch_add(1, Ordering::Relaxed);
         self.send(ListenerId(number), |id| Command::Serve(id, listener, entrance))?;
         Ok(ListenerId(number))
@@ -296,9 +297,12 @@ impl Server {
     }
 }
 
-fn prepare(listener: &TcpListener) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    SockRef::from(listener).set_tcp_nodelay(true)?;
+fn prepare(listener: impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(&listener);
+    socket.set_nonblocking(true)?;
+    if socket.domain()? != Domain::UNIX {
+        socket.set_tcp_nodelay(true)?;
+    }
     // Listening again only sets the length of the queue.
     rustix::net::listen(listener, BACKLOG)?;
     Ok(())

@@ -11,7 +11,7 @@ mod watched;
 
 pub(crate) use self::{
     factory::ConnectOptions,
-    linux::{Accepted, accept, local_addr, reset},
+    linux::{Accepted, THIS_MACHINE, accept, local_addr, reset},
     stream::{Seen, Stream},
     watched::Watched,
 };

@@ -113,13 +113,15 @@ pub(crate) fn compile(
     listeners.sort_by_key(|listener| matches!(listener.bind, Bind::Socket(_)));
     let proxy_port = proxy.as_ref().map(|(port, _)| *port);
     listeners.extend(proxy.map(|(port, table)| Arc::new(http_proxy(port, table, node))));
-    let gateways = gateways::build(model, &context);
+    let mut of_gateways = ByName::default();
+    let gateways = gateways::build(model, &context, &mut of_gateways);
     let delegates = || model.virtual_services().iter().any(|rule| delegates::is_part(rule));
     let simple = matches!(egress.as_slice(), [only] if only.port.is_none())
         && outbound.egress_proxy.is_none()
         && gateways.is_empty()
         && (proxy_port.is_none() || options.answers == Answers::Ours);
     kept.revisable = simple && !delegates();
+    clusters.extend(of_gateways);
     let services = services.directory;
     let vip_ranges = vip_ranges(&services, vips);
     let rows = kernel_rows::build(&services, &listeners, &vip_ranges, &policy);

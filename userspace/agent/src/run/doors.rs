@@ -4,14 +4,11 @@
 //!
 //! A door that cannot be opened is one error in the log, and tried again; nothing else waits for it.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+mod unix;
 
-use egressd_proxy::{Door, Opened, Server};
+use std::{collections::BTreeMap, io, net::SocketAddr, os::fd::OwnedFd, time::Duration};
+
+use egressd_proxy::{Door, DoorAddr, Opened, Server};
 use egressd_tables::{Bind, Tables};
 use nix::errno::Errno;
 use serde_json::{Value, json};
@@ -41,7 +38,10 @@ impl Doors {
         // First, so that a door may take the place of another one.
         for (door, state) in self.0.extract_if(.., |door, _| !wanted.contains_key(door)) {
             tracing::info!(%door, "closed");
-            state.open.into_iter().flatten().for_each(|opened| server.shut(opened));
+            if let Ok(open) = state.open {
+                open.into_iter().for_each(|opened| server.shut(opened));
+                door.addresses().iter().for_each(unix::tidy);
+            }
         }
         for (door, state) in &mut self.0 {
             if let Some(wanted_by) = wanted.remove(door) {
@@ -113,16 +113,19 @@ fn wanted(tables: &Tables) -> BTreeMap<Door, String> {
 fn open(server: &Server, door: &Door) -> Result<Vec<Opened>, String> {
     let addresses = door.addresses();
     if addresses.is_empty() {
-        return Err("`bind` is no IP address".to_owned());
+        return Err("`bind` is neither an IP address nor a Unix socket".to_owned());
     }
     let both = addresses.len() > 1;
     let mut opened = Vec::new();
     for addr in addresses {
-        let listening = listen(addr).and_then(|socket| server.open(&socket, door.clone()));
-        match listening {
+        let socket = match &addr {
+            DoorAddr::Ip(addr) => listen(*addr),
+            DoorAddr::Unix(name) => unix::listen(name),
+        };
+        match socket.and_then(|socket| server.open(&socket, addr.clone(), door.clone())) {
             Ok(one) => opened.push(one),
             // A machine without IPv6 has all its addresses without it.
-            Err(error) if both && addr.is_ipv6() && has_no_v6(&error) => {}
+            Err(error) if both && is_v6(&addr) && has_no_v6(&error) => {}
             Err(error) => {
                 opened.into_iter().for_each(|one| server.shut(one));
                 return Err(format!("{addr}: {error}"));
@@ -132,6 +135,10 @@ fn open(server: &Server, door: &Door) -> Result<Vec<Opened>, String> {
     Ok(opened)
 }
 
+fn is_v6(addr: &DoorAddr) -> bool {
+    matches!(addr, DoorAddr::Ip(addr) if addr.is_ipv6())
+}
+
 fn has_no_v6(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
@@ -139,7 +146,7 @@ fn has_no_v6(error: &io::Error) -> bool {
 
 /// Listens at an address. One of IPv6 is for IPv6 alone, so that clients have the addresses they
 /// have.
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+fn listen(addr: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     // A server that starts again must not wait for connections of the one before.
     socket.set_reuse_address(true)?;

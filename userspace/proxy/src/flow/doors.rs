@@ -19,7 +19,7 @@ use crate::{
     relay::SealedEnds,
     server::{VisitorsSlot, Worker},
     sniff::{self, HttpVersion, Sniffed, Wanted},
-    socket::{Accepted, Stream, local_addr, reset},
+    socket::{Accepted, Stream, THIS_MACHINE, local_addr, reset},
     tls::{ServerTls, TlsStream},
 };
 
@@ -31,10 +31,7 @@ pub(crate) async fn run(
     door: Arc<Door>,
 ) {
     let Accepted { socket, client } = accepted;
-    let Some(local) = local_addr(&socket) else {
-        reset(socket);
-        return;
-    };
+    let local = local_addr(&socket).unwrap_or(THIS_MACHINE);
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     let client = ClientAddr(SocketAddr::new(client.0.ip().to_canonical(), client.0.port()));
     worker.counters.opened.add(1);

@@ -1,7 +1,11 @@
 //! Accepting connections from one listener.
 
 use std::{
-    future::poll_fn, io, net::TcpListener, os::fd::BorrowedFd, sync::Arc, task::Poll,
+    future::poll_fn,
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -21,7 +25,7 @@ use crate::{
 /// Accepts until `stop`, and then what still waits.
 pub(super) async fn accept_all(
     worker: Arc<Worker>,
-    listener: TcpListener,
+    listener: OwnedFd,
     entrance: Entrance,
     stop: Arc<Notify>,
 ) {

@@ -275,7 +275,7 @@ fn a_flow_is_small() {
     let server = Server::new(Config { workers: 1, ..Config::default() }, parts).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let _app = std::net::TcpStream::from(
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+        socket2::Socket::new(Domain::IPV4, socket2::Type::STREAM, None)
             .and_then(|app| app.connect(&listener.local_addr()?.into()).map(|()| app))
             .unwrap(),
     );

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::TcpListener,
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -46,7 +46,7 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(super) enum Command {
     /// Accept from this listener.
-    Serve(ListenerId, TcpListener, Entrance),
+    Serve(ListenerId, OwnedFd, Entrance),
     /// Accept what waits there, and close it.
     Stop(ListenerId),
     /// The same for all, and say when it is done.
@@ -131,7 +131,7 @@ impl Listeners {
         &mut self,
         worker: &Arc<Worker>,
         id: ListenerId,
-        listener: TcpListener,
+        listener: OwnedFd,
         entrance: Entrance,
     ) {
         while self.tasks.try_join_next().is_some() {}

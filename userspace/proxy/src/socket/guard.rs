@@ -9,7 +9,10 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use crate::addrs::UpstreamAddr;
+use crate::{
+    addrs::{UnixName, UpstreamAddr},
+    door::DoorAddr,
+};
 
 /// A range of IP addresses that an upstream never has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +37,9 @@ pub enum LoopReason {
     /// One of our own listeners.
     #[error("{0} is our own listener")]
     OwnListener(SocketAddr),
+    /// A Unix socket of ours.
+    #[error("it is our own socket")]
+    OwnSocket,
 }
 
 /// The addresses that are refused as upstreams.
@@ -44,6 +50,8 @@ pub struct LoopGuard {
     listeners: RwLock<BTreeSet<SocketAddr>>,
     /// Ours, which clients dial: of one address, or of all where it is the unspecified one.
     doors: RwLock<BTreeSet<SocketAddr>>,
+    /// The same at Unix sockets, by the names they were given.
+    unix_doors: RwLock<BTreeSet<UnixName>>,
 }
 
 impl IpRange {
@@ -67,7 +75,7 @@ impl IpRange {
 impl LoopGuard {
     /// A guard that knows the ranges VIPs are allocated from.
     pub fn new(allocated: Vec<IpRange>) -> Self {
-        Self { allocated, listeners: RwLock::default(), doors: RwLock::default() }
+        Self { allocated, ..Self::default() }
     }
 
     /// Adds one of our own listeners.
@@ -76,13 +84,28 @@ impl LoopGuard {
     }
 
     /// Adds a socket of ours that clients dial.
-    pub(crate) fn add_door(&self, addr: SocketAddr) {
-        self.doors.write().unwrap_or_else(PoisonError::into_inner).insert(addr);
+    pub(crate) fn add_door(&self, addr: &DoorAddr) {
+        match addr {
+            DoorAddr::Ip(addr) => {
+                self.doors.write().unwrap_or_else(PoisonError::into_inner).insert(*addr);
+            }
+            DoorAddr::Unix(name) => {
+                let mut doors = self.unix_doors.write().unwrap_or_else(PoisonError::into_inner);
+                doors.insert(name.clone());
+            }
+        }
     }
 
     /// Takes one away again.
-    pub(crate) fn remove_door(&self, addr: SocketAddr) {
-        self.doors.write().unwrap_or_else(PoisonError::into_inner).remove(&addr);
+    pub(crate) fn remove_door(&self, addr: &DoorAddr) {
+        match addr {
+            DoorAddr::Ip(addr) => {
+                self.doors.write().unwrap_or_else(PoisonError::into_inner).remove(addr);
+            }
+            DoorAddr::Unix(name) => {
+                self.unix_doors.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+            }
+        }
     }
 
     /// Whether a connection that stands leads to a door of ours: to its address, or to any of this
@@ -116,7 +139,13 @@ impl LoopGuard {
     /// # Errors
     /// It leads back to us, or nowhere.
     pub fn check(&self, addr: &UpstreamAddr) -> Result<(), LoopReason> {
-        let UpstreamAddr::Ip(addr) = addr else { return Ok(()) };
+        let addr = match addr {
+            UpstreamAddr::Ip(addr) => addr,
+            UpstreamAddr::Unix(name) => {
+                let doors = self.unix_doors.read().unwrap_or_else(PoisonError::into_inner);
+                return if doors.contains(name) { Err(LoopReason::OwnSocket) } else { Ok(()) };
+            }
+        };
         let ip = dialled(addr.ip());
         let addr = SocketAddr::new(ip, addr.port());
         if ip.is_loopback() {

@@ -12,6 +12,10 @@ use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt::set_sock
 
 use crate::addrs::ClientAddr;
 
+/// Stands for either end of a Unix socket, which has no IP address.
+pub(crate) const THIS_MACHINE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
 /// A connection as accept4() returns it: non-blocking and close-on-exec.
 pub(crate) struct Accepted {
     /// Our end.
@@ -24,10 +28,7 @@ pub(crate) struct Accepted {
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<Accepted> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (socket, peer) = acceptfrom_with(listener, flags)?;
-    let client = peer
-        .as_ref()
-        .and_then(socket_addr)
-        .ok_or_else(|| io::Error::other("accept4 gave no IP address"))?;
+    let client = peer.as_ref().and_then(socket_addr).unwrap_or(THIS_MACHINE);
     Ok(Accepted { socket, client: ClientAddr(client) })
 }
 

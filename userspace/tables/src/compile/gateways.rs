@@ -4,6 +4,7 @@
 //! has are answered with 404, connections are closed: a gateway passes nothing on by itself.
 
 mod http;
+mod mesh_names;
 mod opaque;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use egressd_model::value::{HostPattern, NamespacedHost, Protocol, ProtocolFamily
 
 use crate::chain::{Chain, ChainAction, ChainIndex};
 use crate::cluster::BLACK_HOLE;
+use crate::compile::clusters::ByName;
 use crate::compile::context::{Context, GatewayName};
 use crate::compile::delegates::Delegates;
 use crate::compile::virtual_services::Rule;
@@ -32,8 +34,12 @@ struct Bound<'a, 'm> {
     rules: Vec<&'a Rule<'m>>,
 }
 
-/// Builds the servers.
-pub(crate) fn build<'m>(model: &'m Model, context: &Context<'_, 'm>) -> Vec<GatewayServer> {
+/// Builds the servers; clusters that only they have are added to `made`.
+pub(crate) fn build<'m>(
+    model: &'m Model,
+    context: &Context<'_, 'm>,
+    made: &mut ByName,
+) -> Vec<GatewayServer> {
     let selected = model.gateways().iter().map(|gateway| &**gateway);
     let selected: Vec<_> =
         selected.filter(|gateway| selects(&gateway.selector, &context.node.labels)).collect();
@@ -51,7 +57,7 @@ pub(crate) fn build<'m>(model: &'m Model, context: &Context<'_, 'm>) -> Vec<Gate
     }
     let mut servers = Vec::new();
     for ((bind, port), bound) in places {
-        let listener = Arc::new(listener(context, bind, port, &bound));
+        let listener = Arc::new(listener(context, bind, port, &bound, made));
         servers.extend(bound.iter().map(|one| one.finish(bind, &listener)));
     }
     servers
@@ -110,6 +116,12 @@ impl<'a, 'm> Bound<'a, 'm> {
         }) && self.protocol.is_tls()
     }
 
+    /// Whether the names that proxies of the mesh give their TLS say where it goes.
+    fn passes_by_mesh_names(&self) -> bool {
+        let mode = self.server.tls.as_ref().map(|tls| tls.mode.value);
+        mode == Some(ServerTlsMode::AutoPassthrough)
+    }
+
     /// Whether requests are routed.
     fn speaks_http(&self) -> bool {
         self.protocol.is_http() || (self.protocol == Protocol::Https && self.terminates())
@@ -161,7 +173,13 @@ fn name_of<'m>(gateway: &'m Resource<Gateway>, from: &'m str) -> GatewayName<'m>
     GatewayName::Named { namespace: &gateway.meta.namespace, name: &gateway.meta.name, from }
 }
 
-fn listener(context: &Context<'_, '_>, bind: &str, port: u16, bound: &[Bound<'_, '_>]) -> Listener {
+fn listener(
+    context: &Context<'_, '_>,
+    bind: &str,
+    port: u16,
+    bound: &[Bound<'_, '_>],
+    made: &mut ByName,
+) -> Listener {
     let mut chains = Vec::new();
     let plain: Vec<_> = bound.iter().filter(|one| one.speaks_http() && !one.terminates()).collect();
     if !plain.is_empty() {
@@ -179,6 +197,8 @@ fn listener(context: &Context<'_, '_>, bind: &str, port: u16, bound: &[Bound<'_,
                 terminate: one.server.tls.as_deref().cloned().map(Arc::new),
                 ..chain
             });
+        } else if one.passes_by_mesh_names() {
+            chains.extend(mesh_names::chains(context, one, made));
         } else {
             chains.extend(opaque::chains(context, one));
         }

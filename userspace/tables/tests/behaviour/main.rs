@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose resources do not parse must fail")]
 
 mod explain;
+mod gateways;
 mod generations;
 mod properties;
 mod rows;
