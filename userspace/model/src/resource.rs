@@ -45,7 +45,7 @@ pub use sidecar::{
 };
 pub use telemetry::{
     AccessLogging, AccessLoggingFilter, AccessLoggingMatch, AccessLoggingProvider, TargetReference,
-    Telemetry, WorkloadMode,
+    Telemetry, Unread, WorkloadMode,
 };
 pub use traffic_policy::{
     ClientTlsMode, ClientTlsSettings, ConnectionPool, H2UpgradePolicy, Http2KeepAlive,

@@ -7,6 +7,7 @@
 
 mod delegates;
 mod destinations;
+mod effects;
 mod entries;
 mod families;
 mod files;
@@ -83,6 +84,7 @@ pub fn analyse(subject: &Subject<'_>) -> Vec<Diagnostic> {
     delegates::check(&world, &mut findings);
     policies::check(&world, &mut findings);
     upstream_tls::check(&world, &mut findings);
+    effects::check(&world, &mut findings);
     files::check(&world, &mut findings);
     findings.finish()
 }

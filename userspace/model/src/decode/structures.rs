@@ -4,6 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::Spanned;
 use crate::decode::{At, Cx, Decode, written};
+use crate::resource::Unread;
+
+impl Decode for Unread {
+    fn decode(_: &At<'_>, _: &mut Cx) -> Self {
+        Self
+    }
+}
 
 impl<T: Decode> Decode for Option<T> {
     fn decode(at: &At<'_>, cx: &mut Cx) -> Self {

@@ -104,7 +104,9 @@ impl ConsistentHash {
     /// How hashes are spread: ring hash with at least 1024 places unless the rule says otherwise.
     pub fn algorithm(&self) -> HashAlgorithm {
         if let Some(maglev) = &self.maglev {
-            return HashAlgorithm::Maglev(maglev.table_size.unwrap_or(DEFAULT_TABLE_SIZE));
+            return HashAlgorithm::Maglev(
+                maglev.table_size.as_deref().copied().unwrap_or(DEFAULT_TABLE_SIZE),
+            );
         }
         let modern = self.ring_hash.as_ref().map_or(0, |ring| ring.minimum_ring_size.value);
         let size = [modern, self.minimum_ring_size.value].into_iter().find(|size| *size != 0);
@@ -148,7 +150,7 @@ object! {
     /// Maglev.
     pub struct Maglev {
         /// A prime below 5000011; default 65537.
-        table_size: Option<u64> = "tableSize",
+        table_size: Option<Spanned<u64>> = "tableSize",
     }
 }
 

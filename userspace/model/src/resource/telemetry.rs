@@ -1,4 +1,5 @@
-//! Telemetry: the part that switches the access log. Metrics and tracing are accepted and not read.
+//! Telemetry: the part that switches the access log. Of metrics and tracing it is known that they are
+//! there.
 
 use crate::Spanned;
 use crate::decode::{names, object};
@@ -15,7 +16,11 @@ object! {
         target_refs: Vec<Spanned<TargetReference>> = "targetRefs",
         /// When and where access is logged.
         access_logging: Vec<Spanned<AccessLogging>> = "accessLogging",
-    } ignores ["metrics", "tracing"]
+        /// Changes to metrics; not read.
+        metrics: Option<Spanned<Unread>> = "metrics",
+        /// Tracing; not read.
+        tracing: Option<Spanned<Unread>> = "tracing",
+    }
 }
 
 object! {
@@ -82,3 +87,7 @@ object! {
         expression: Spanned<String> = "expression",
     }
 }
+
+/// A value of which it is known that it is there, and nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread;

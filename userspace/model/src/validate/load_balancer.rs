@@ -80,7 +80,11 @@ fn consistent_hash(hash: &ConsistentHash, at: &At<'_>, cx: &mut Cx) {
         );
     }
     if let Some(maglev) = &hash.maglev {
-        table_size(maglev.table_size.unwrap_or(0), &at.field("maglev").field("tableSize"), cx);
+        table_size(
+            maglev.table_size.as_deref().copied().unwrap_or(0),
+            &at.field("maglev").field("tableSize"),
+            cx,
+        );
     }
 }
 

@@ -444,3 +444,54 @@ fn delegates() {
     let rest = "{http: [{route: [{destination: {host: a.example}}]}]}";
     check(&[entry("a", HTTP), service("v", to), service("d", rest)], &[]);
 }
+
+#[test]
+fn what_does_nothing_is_said() {
+    let telemetry = document(
+        "Telemetry",
+        "t",
+        "spec: {metrics: [{}], tracing: [{}], accessLogging: [{filter: {expression: 'true'}, \
+         providers: [{name: envoy}, {name: otel}]}]}",
+    )
+    .replace("networking", "telemetry");
+    check(
+        &[telemetry],
+        &[
+            "no-effect spec.metrics",
+            "no-effect spec.tracing",
+            "no-effect spec.accessLogging[0].filter",
+            "no-effect spec.accessLogging[0].providers[1].name",
+        ],
+    );
+    let plain = entry(
+        "a",
+        "{hosts: [a.example], ports: [{number: 80, name: tcp, protocol: TCP}], resolution: DNS}",
+    );
+    let policy = "{loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}}, \
+                  retryBudget: {budgetInterval: 5s}}";
+    let subset = "{name: s, trafficPolicy: {tunnel: {protocol: POST, targetHost: b.example, targetPort: 1}}}";
+    let rule =
+        rule("a", &format!("{{host: a.example, trafficPolicy: {policy}, subsets: [{subset}]}}"));
+    let old = "{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], \
+               tls: {mode: SIMPLE, credentialName: x, minProtocolVersion: TLSV1_0}}";
+    let gateway = document("Gateway", "g", &format!("spec: {{servers: [{old}]}}"));
+    let sidecar = document(
+        "Sidecar",
+        "s",
+        "spec: {egress: [{hosts: ['*/*']}], inboundConnectionPool: {tcp: {maxConnections: 1}}}",
+    );
+    let found = find(&[plain, rule, gateway, sidecar]);
+    let mut said = words(&found);
+    said.retain(|one| one.starts_with("no-effect"));
+    assert_eq!(
+        said,
+        [
+            "no-effect spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize",
+            "no-effect spec.trafficPolicy.retryBudget.budgetInterval",
+            "no-effect spec.subsets[0].trafficPolicy.tunnel.protocol",
+            "no-effect spec.servers[0].tls.minProtocolVersion",
+            "no-effect spec.inboundConnectionPool",
+        ],
+        "{found:#?}"
+    );
+}
