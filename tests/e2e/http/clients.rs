@@ -8,6 +8,7 @@ const PYTHON_CLIENT: &str = include_str!("../clients/http.py");
 const NODE_CLIENT: &str = include_str!("../clients/http.js");
 const JAVA_CLIENT: &str = include_str!("../clients/Http.java");
 const GRPC: &str = include_str!("../clients/grpc_echo.py");
+const GRPC_WEB: &str = include_str!("../clients/grpc_web_echo.py");
 pub(super) const WEBSOCKET: &str = include_str!("../clients/websocket_echo.py");
 
 /// A service at a world's address.
@@ -94,6 +95,45 @@ fn grpc_in_every_direction() {
         assert_eq!(record.upstream_cluster, "outbound|80||grpc.example");
         assert_eq!(record.code, "200", "{record:?}");
         assert!(record.request.ends_with(" HTTP/2"), "{record:?}");
+    }
+    daemon.stop();
+}
+
+/// What a browser sends goes to the server as it is, on HTTP/2, and so does the answer with its trailers
+/// in the body.
+#[test]
+fn grpc_web_from_http1() {
+    let world = World::new(&[]);
+    let _server = server(&world, GRPC_WEB, 50052);
+    let daemon = world.daemon().resource(service("web.example", "GRPC-WEB", 50052)).start();
+    let folder = tempfile::TempDir::with_prefix("egressd-grpc-web-").unwrap();
+    let (sent, got) = (folder.path().join("sent"), folder.path().join("got"));
+    let message = b"\0\0\0\0\x05hello";
+    std::fs::write(&sent, message).unwrap();
+    let data = format!("@{}", sent.display());
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let arguments = [
+            version,
+            "--header",
+            "content-type: application/grpc-web+proto",
+            "--header",
+            "x-grpc-web: 1",
+            "--data-binary",
+            &data,
+            "--output",
+            got.to_str().unwrap(),
+            "--write-out",
+            "%{http_code} %{content_type}",
+        ];
+        let spawn = world.node.curl("http://web.example/test.Echo/unary");
+        let said = arguments.iter().fold(spawn, |spawn, word| spawn.arg(word)).run().text();
+        assert_eq!(said, "200 application/grpc-web+proto", "{version}");
+        let trailers = b"\x80\0\0\0\x0fgrpc-status:0\r\n";
+        assert_eq!(std::fs::read(&got).unwrap(), [&message[..], trailers].concat(), "{version}");
+    }
+    for record in &daemon.wait_records(2) {
+        assert_eq!(record.upstream_cluster, "outbound|80||web.example");
+        assert_eq!((record.code.as_str(), record.flags.as_str()), ("200", "-"));
     }
     daemon.stop();
 }
