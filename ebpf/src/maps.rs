@@ -69,10 +69,10 @@ pub(crate) static HOSTS_LONG_1: HashMap<[u8; LONG_NAME], Host, 4096, NO_PREALLOC
 
 /// The reverse of generation 0: single addresses, with port 0, and whom they stand for.
 #[btf_map]
-pub(crate) static HOST_ADDRS_0: HashMap<RowKey, HostAddress, 65536, NO_PREALLOC> = HashMap::new();
+pub(crate) static HOST_ADDRS_0: HashMap<RowKey, HostAddress, 131072, NO_PREALLOC> = HashMap::new();
 /// The same of generation 1.
 #[btf_map]
-pub(crate) static HOST_ADDRS_1: HashMap<RowKey, HostAddress, 65536, NO_PREALLOC> = HashMap::new();
+pub(crate) static HOST_ADDRS_1: HashMap<RowKey, HostAddress, 131072, NO_PREALLOC> = HashMap::new();
 
 /// An address of a network namespace, and its cookie.
 #[derive(Clone, Copy)]

@@ -23,8 +23,8 @@ use crate::{
 const SHORT_LIMIT: u32 = 65_536;
 /// Hosts with longer names.
 const LONG_LIMIT: u32 = 4096;
-/// Addresses that stand for hosts.
-const ADDRESS_LIMIT: u32 = 65_536;
+/// Addresses that stand for hosts: two for each of as many hosts as get allocated ones.
+const ADDRESS_LIMIT: u32 = 131_072;
 
 /// The hosts of one generation that have addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
