@@ -4,6 +4,7 @@ mod addresses;
 mod by_name;
 mod capture;
 mod clients;
+mod crowd;
 mod hostile;
 mod outage;
 mod resolution;

@@ -10,12 +10,16 @@ use std::{
 
 use aya::maps::{Array, MapData};
 use egressd_abi::{DNS_SLOTS, DNS_SPREAD};
-use nix::time::{ClockId, clock_gettime};
+use nix::{
+    sys::socket::{setsockopt, sockopt},
+    time::{ClockId, clock_gettime},
+};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{
     error::Error,
-    listeners::{is_without_v6, listen, taken},
+    listeners::{is_without_v6, listen},
+    owners::SocketOwners,
 };
 
 /// Receive buffer of each UDP socket, in bytes: some 4,000 queries.
@@ -38,6 +42,8 @@ pub struct DnsSockets {
     pub udp: Vec<Vec<UdpSocket>>,
     /// Connections, one listener for each family.
     pub tcp: Vec<TcpListener>,
+    /// Whose the sockets are that send there; nothing where the kernel does not tell.
+    pub owners: Option<SocketOwners>,
 }
 
 /// Tells the kernel side that the DNS server is alive.
@@ -50,7 +56,7 @@ impl DnsSockets {
     /// which is no error.
     ///
     /// # Errors
-    /// [`Error::PortTaken`] where somebody has `port` already.
+    /// [`Error::DnsPortTaken`] where somebody has `port` already.
     pub fn bind(port: u16, threads: usize) -> Result<Self, Error> {
         let mut first = Vec::new();
         let mut tcp = Vec::new();
@@ -76,7 +82,11 @@ impl DnsSockets {
             let more = again.collect::<Result<_, _>>();
             udp.push(more.map_err(Error::io("sharing an address between DNS threads"))?);
         }
-        Ok(Self { udp, tcp })
+        let owners = SocketOwners::new();
+        let owners = owners.inspect_err(|error| {
+            tracing::warn!(%error, "the kernel does not tell whose sockets are: all are one client");
+        });
+        Ok(Self { udp, tcp, owners: owners.ok() })
     }
 }
 
@@ -123,10 +133,23 @@ fn share(socket: &UdpSocket) -> std::io::Result<UdpSocket> {
     datagrams(socket.local_addr()?, Sharing::Ours)
 }
 
+fn taken(address: SocketAddr) -> impl FnOnce(std::io::Error) -> Error {
+    move |error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            Error::DnsPortTaken { address }
+        } else {
+            Error::io(format!("listening on {address}"))(error)
+        }
+    }
+}
+
 fn datagrams(at: SocketAddr, sharing: Sharing) -> std::io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    // Beyond net.core.rmem_max, which is a fraction of it by default (CAP_NET_ADMIN).
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    }
     if at.is_ipv6() {
         socket.set_only_v6(true)?;
     }

@@ -62,6 +62,16 @@ pub enum Error {
         /// How many consecutive ports are needed.
         count: u32,
     },
+    /// The DNS server's port is in use.
+    #[error(
+        "{address}, where DNS queries are turned to, is in use: end what has it (`ss -lntup 'sport = \
+         :{port}'` shows it), set another capture.port, which this port follows, or dns.capture to \
+         none", port = address.port()
+    )]
+    DnsPortTaken {
+        /// The address that could not be bound.
+        address: SocketAddr,
+    },
     /// A system call failed.
     #[error("{what}")]
     Io {

@@ -43,7 +43,7 @@ pub enum Response {
 pub fn respond(packet: &[u8], names: Arc<dyn Names>, search: &str, kind: SocketKind) -> Response {
     let snapshot = Snapshot { names: Some(names), search: search.into() };
     let mut out = Vec::new();
-    match Answerer::new().respond(packet, &snapshot, kind, &mut out) {
+    match Answerer::new(Services::Hidden).respond(packet, &snapshot, kind, &mut out) {
         Verdict::Dropped => Response::Dropped,
         Verdict::Malformed | Verdict::Answered => Response::Reply(out),
         Verdict::Forward(_) => Response::Forwarded,
@@ -55,11 +55,23 @@ pub(crate) struct Answerer {
     random: SmallRng,
     /// Places of the addresses, shuffled anew for each answer.
     order: Vec<usize>,
+    services: Services,
+}
+
+/// What becomes of HTTPS and SVCB queries (RFC 9460) for hosts that are ours to answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Services {
+    /// There are no such records: the addresses in them, or those of the host they point to, would
+    /// lead past the host's own address.
+    #[default]
+    Hidden,
+    /// They are asked upstream, as Istio does.
+    Forwarded,
 }
 
 impl Answerer {
-    pub(crate) fn new() -> Self {
-        Self { random: SmallRng::from_rng(&mut rand::rng()), order: Vec::new() }
+    pub(crate) fn new(services: Services) -> Self {
+        Self { random: SmallRng::from_rng(&mut rand::rng()), order: Vec::new(), services }
     }
 
     /// Decides about a packet; writes what is to be replied into `out`.
@@ -105,17 +117,25 @@ impl Answerer {
             wire::fail(out, query, Fault::ServFail);
             return true;
         };
+        let is_service = matches!(query.record_type(), code::SVCB | code::HTTPS);
         let is_address = matches!(query.record_type(), code::A | code::AAAA);
-        if !is_address || query.class() != code::IN || !query.is_standard() {
+        let is_ours = is_address || is_service && self.services == Services::Hidden;
+        if !is_ours || query.class() != code::IN || !query.is_standard() {
             return false;
         }
         let Some(name) = query.name() else { return false };
+        let name = if is_service { without_prefixes(name) } else { name };
         let Some(way) = find(&**names, name, &snapshot.search) else { return false };
         if query.edns().is_some_and(|edns| edns.version > 0) {
             wire::fail(out, query, Fault::BadVersion);
             return true;
         }
         let reply = Reply::begin(out, query, limit);
+        // Addresses in it, or an alias, would lead past the host's own.
+        if is_service {
+            reply.finish();
+            return true;
+        }
         match way {
             Way::Direct(found) => self.write(reply, owner(query, name), query, &found),
             Way::Search(found) => {
@@ -198,6 +218,16 @@ fn find<'a>(names: &'a dyn Names, name: &str, search: &str) -> Option<Way<'a>> {
         return Some(Way::Search(found));
     }
     direct.map(Way::Direct)
+}
+
+/// The host in a name such as `_8443._https.host`, which SVCB queries have (RFC 9460 §2.3).
+fn without_prefixes(mut name: &str) -> &str {
+    while let Some((first, rest)) = name.split_once('.')
+        && first.starts_with('_')
+    {
+        name = rest;
+    }
+    name
 }
 
 /// The name before the search domain, if it ends in it.

@@ -11,7 +11,8 @@ use std::time::Duration;
 pub(crate) use self::{
     datagrams::Datagrams,
     probe::is_ours as is_probe,
-    streams::{NoReply, Streams, read_message, write_message},
+    relay::{Sender, asker},
+    streams::{Streams, read_message, write_message},
 };
 
 /// How long one server may take (semantics.md §2).

@@ -16,19 +16,21 @@ mod names;
 mod resolv_conf;
 mod resolver;
 mod server;
+mod shares;
 mod socket;
 mod state;
 mod upstream;
 mod wire;
 
 pub use self::{
-    answer::{Response, respond},
+    answer::{Response, Services, respond},
     metrics::{BOUNDS, Counter, Gauge, Histogram, Metrics},
     names::{Found, Names},
     resolv_conf::{Changes, Paths, SystemDns, SystemDnsError},
     resolver::{Known, Origin, ResolveError, Resolver, ResolverSettings},
     server::{Listeners, ListenersId, Server, Wiring},
-    socket::{Asked, NotKnown, SocketKind, SocketMaker, plain_socket},
+    shares::Asker,
+    socket::{Asked, Askers, NotKnown, SocketKind, SocketMaker, plain_socket},
     state::{Allocated, REST, SetAside, VipSnapshot, VipState, VipStateError},
     upstream::{Foreign, InvalidUpstream, Transport, Upstream, Upstreams},
 };

@@ -18,9 +18,15 @@ pub struct Metrics {
     /// `dns_upstream_request_duration_seconds`: from a query's arrival until its answer from
     /// upstream, failures included.
     pub upstream_duration: Histogram,
-    /// `dns_upstream_refused_total`: queries answered SERVFAIL at once because too many were waiting
-    /// already; part of the failures.
+    /// `dns_upstream_refused_total`: queries answered SERVFAIL at once because too many of the same
+    /// client were waiting already; part of the failures.
     pub upstream_refused: Counter,
+    /// `dns_upstream_displaced_total`: queries answered SERVFAIL before their time because others
+    /// needed their place; part of the failures.
+    pub upstream_displaced: Counter,
+    /// `dns_connections_closed_total`: connections to port 53 closed because there were too many:
+    /// those of the client with the most.
+    pub connections_closed: Counter,
     /// `dns_upstream_loops_total`: queries answered SERVFAIL because an upstream leads back here;
     /// part of the failures.
     pub upstream_loops: Counter,
@@ -31,6 +37,9 @@ pub struct Metrics {
     /// `dns_resolution_failures_total`: those that got no answer. A name that does not exist is an
     /// answer.
     pub resolution_failures: Counter,
+    /// `dns_resolutions_refused_total`: names of requests that were not resolved, or not to the end,
+    /// because too many were being resolved.
+    pub resolutions_refused: Counter,
     /// `dns_failing_names`: names of clusters whose last resolution got no answer.
     pub failing_names: Gauge,
     /// `dns_stale_answers_total`: look-ups that got addresses past their time, because no upstream
@@ -139,6 +148,16 @@ impl fmt::Display for Metrics {
                 &self.upstream_refused,
             ),
             (
+                "dns_upstream_displaced_total",
+                "DNS queries given up because others needed their place",
+                &self.upstream_displaced,
+            ),
+            (
+                "dns_connections_closed_total",
+                "DNS connections closed because there were too many",
+                &self.connections_closed,
+            ),
+            (
                 "dns_upstream_loops_total",
                 "DNS queries refused because an upstream leads back here",
                 &self.upstream_loops,
@@ -153,6 +172,11 @@ impl fmt::Display for Metrics {
                 "dns_resolution_failures_total",
                 "Resolutions for clusters without any answer",
                 &self.resolution_failures,
+            ),
+            (
+                "dns_resolutions_refused_total",
+                "Names of requests not resolved because too many were",
+                &self.resolutions_refused,
             ),
             (
                 "dns_stale_answers_total",

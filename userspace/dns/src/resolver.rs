@@ -5,6 +5,7 @@
 //! answer is fetched before the last one ends. While no upstream answers, the last answer goes on
 //! serving for a bounded time. A reload of the configuration keeps what is known.
 
+mod attempts;
 mod backend;
 mod entry;
 mod hickory;
@@ -16,7 +17,10 @@ use std::{
     fmt,
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +34,7 @@ use tokio::{
 };
 
 use self::{
+    attempts::Attempts,
     backend::Backend,
     entry::{Entry, View},
     hickory::Hickory,
@@ -126,6 +131,27 @@ pub enum ResolveError {
         /// The limit.
         limit: usize,
     },
+    /// As many names of requests are being resolved as may be at a time.
+    #[error("resolving {name}: {limit} names of requests are being resolved already")]
+    Busy {
+        /// The name.
+        name: Arc<str>,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl ResolveError {
+    /// Whether the name itself may be good: there was no room to find out.
+    pub fn is_overload(&self) -> bool {
+        match self {
+            Self::TooMany { .. } | Self::Busy { .. } => true,
+            Self::NoSuchName { .. }
+            | Self::NoAddresses { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. } => false,
+        }
+    }
 }
 
 /// What is known of a name.
@@ -163,6 +189,9 @@ pub(crate) struct Inner {
     hosts: Hosts,
     backend: ArcSwap<Slot>,
     entries: RwLock<HashMap<Key, Arc<Entry>>>,
+    /// How many entries requests have brought.
+    of_requests: AtomicUsize,
+    attempts: Attempts,
 }
 
 /// Makes a backend one word, as swapping it needs.
@@ -195,6 +224,8 @@ impl Resolver {
             tls,
             backend: ArcSwap::from_pointee(Slot(Arc::new(backend))),
             entries: RwLock::default(),
+            of_requests: AtomicUsize::new(0),
+            attempts: Attempts::new(),
         }))
     }
 
@@ -256,7 +287,7 @@ impl Resolver {
     /// The addresses of a name if they are known: never waits, and never asks for a name that nobody
     /// has asked for. Counts as use.
     pub fn cached(&self, name: &str, families: IpFamilies) -> Option<Arc<[IpAddr]>> {
-        let entry = self.0.existing(name, families)?;
+        let entry = self.0.existing(name, families, Origin::Request)?;
         match entry.view(Instant::now()) {
             View::Fresh(addresses) => Some(addresses),
             View::Stale(addresses) => {
@@ -345,6 +376,11 @@ impl Inner {
         self.settings.timeout * attempts + Duration::from_secs(1)
     }
 
+    /// The limits on resolving.
+    fn attempts(&self) -> Attempts {
+        self.attempts.clone()
+    }
+
     /// The entry of a name, in use from now on; made if there is none.
     fn entry(
         self: &Arc<Self>,
@@ -352,61 +388,82 @@ impl Inner {
         families: IpFamilies,
         origin: Origin,
     ) -> Result<Arc<Entry>, ResolveError> {
-        if let Some(entry) = self.existing(name, families) {
-            entry.brought_by(origin);
+        if let Some(entry) = self.existing(name, families, origin) {
             return Ok(entry);
         }
         let key = key(name, families);
         let mut entries = self.write();
         if let Some(entry) = entries.get(&key) {
-            entry.brought_by(origin);
-            entry.touch();
+            self.taken_up(entry, origin);
             return Ok(Arc::clone(entry));
         }
         self.make_room(&mut entries, &key.name, origin)?;
         let entry = Arc::new(Entry::new(Arc::clone(&key.name), families, origin));
         entries.insert(key, Arc::clone(&entry));
+        if origin == Origin::Request {
+            self.of_requests.fetch_add(1, Ordering::Relaxed);
+        }
         drop(entries);
         self.runtime.spawn(entry::keep(Arc::clone(&entry), Arc::downgrade(self)));
         Ok(entry)
     }
 
     /// The entry of a name that is there already, in use from now on.
-    fn existing(&self, name: &str, families: IpFamilies) -> Option<Arc<Entry>> {
+    fn existing(&self, name: &str, families: IpFamilies, origin: Origin) -> Option<Arc<Entry>> {
         let key = key(name, families);
         let entries = self.read();
         let entry = entries.get(&key)?;
         // Under the lock: an entry in use is not forgotten.
-        entry.touch();
+        self.taken_up(entry, origin);
         Some(Arc::clone(entry))
     }
 
-    /// Forgets the name that was not used for the longest time, if there are as many as may be.
+    fn taken_up(&self, entry: &Entry, origin: Origin) {
+        if entry.brought_by(origin) {
+            self.of_requests.fetch_sub(1, Ordering::Relaxed);
+        }
+        entry.touch();
+    }
+
+    /// Forgets names that are worth the least, if there are as many as may be: those that are good
+    /// for nothing before others, and of those the ones not used for the longest time. A part of them
+    /// at once, as finding them takes a look at all.
     fn make_room(
         &self,
         entries: &mut HashMap<Key, Arc<Entry>>,
         name: &Arc<str>,
         origin: Origin,
     ) -> Result<(), ResolveError> {
-        let limit = match origin {
-            Origin::Cluster => self.settings.max_names,
-            Origin::Request => self.settings.max_dynamic_names,
+        let of_requests = self.of_requests.load(Ordering::Relaxed);
+        let (limit, count) = match origin {
+            Origin::Cluster => (self.settings.max_names, entries.len() - of_requests),
+            Origin::Request => (self.settings.max_dynamic_names, of_requests),
         };
-        // The total is cheap to know; counting one kind is needed only near its limit.
-        if entries.len() < limit {
+        if count < limit {
             return Ok(());
         }
-        let of_kind = || entries.iter().filter(|(_, entry)| entry.origin() == origin);
-        if of_kind().count() < limit {
-            return Ok(());
-        }
-        let idle = of_kind().filter(|(_, entry)| !entry.is_watched());
-        let oldest = idle.min_by_key(|(_, entry)| entry.last_used()).map(|(key, _)| key.clone());
-        let Some(entry) = oldest.and_then(|key| entries.remove(&key)) else {
+        let of_kind = entries.iter().filter(|(_, entry)| entry.origin() == origin);
+        let idle = of_kind.filter(|(_, entry)| !entry.is_watched());
+        let mut idle: Vec<_> = idle.map(|(key, entry)| (entry.worth(), key.clone())).collect();
+        if idle.is_empty() {
             return Err(ResolveError::TooMany { name: Arc::clone(name), limit });
-        };
-        entry.close();
+        }
+        let part = (limit / FORGOTTEN_AT_ONCE).clamp(1, idle.len());
+        idle.select_nth_unstable_by_key(part - 1, |(worth, _)| *worth);
+        for (_, key) in idle.drain(..part) {
+            if let Some(entry) = entries.remove(&key) {
+                self.removed(&entry);
+                entry.close();
+            }
+        }
         Ok(())
+    }
+
+    /// An entry is among the others no longer.
+    fn removed(&self, entry: &Entry) {
+        if entry.origin() == Origin::Request {
+            self.of_requests.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Forgets an entry unless somebody has taken it up again; says whether it did.
@@ -418,10 +475,14 @@ impl Inner {
         let key = Key { name: Arc::clone(entry.name()), families: entry.families() };
         if entries.get(&key).is_some_and(|known| Arc::ptr_eq(known, entry)) {
             entries.remove(&key);
+            self.removed(entry);
         }
         true
     }
 }
+
+/// Of the names that may be, this part is forgotten when one more comes: one in sixteen.
+const FORGOTTEN_AT_ONCE: usize = 16;
 
 fn key(name: &str, families: IpFamilies) -> Key {
     let name = name.strip_suffix('.').unwrap_or(name);

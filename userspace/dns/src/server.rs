@@ -1,5 +1,6 @@
 //! The DNS server: its threads, and what they share.
 
+mod connections;
 pub(crate) mod datagram;
 mod heartbeat;
 mod shared;
@@ -16,14 +17,15 @@ use std::{
 };
 
 use rustls::ClientConfig;
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 pub(crate) use self::shared::Shared;
-use self::{heartbeat::Heartbeat, udp::Worker};
+use self::{connections::Connections, heartbeat::Heartbeat, udp::Worker};
 use crate::{
+    answer::Services,
     metrics::Metrics,
     names::Names,
-    socket::{Asked, SocketMaker},
+    socket::{Asked, Askers, SocketMaker},
     upstream::Upstreams,
 };
 
@@ -36,12 +38,12 @@ pub struct Wiring {
     /// Says which server an application asked.
     pub asked: Arc<dyn Asked>,
     /// Called by the answering threads themselves about every 200 ms, and by none of them while any
-    /// one hangs. Must not wait.
+    /// one hangs: those of datagrams, or that of connections. Must not wait.
     pub heartbeat: Arc<dyn Fn() + Send + Sync>,
+    /// What becomes of HTTPS and SVCB queries for hosts that are answered here.
+    pub services: Services,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Where TCP is served, and upstreams are asked over connections.
-    pub runtime: Handle,
     /// Trust for DNS over TLS; `None` is the system's certificate authorities.
     pub tls: Option<Arc<ClientConfig>>,
 }
@@ -55,6 +57,8 @@ pub struct Listeners {
     pub udp: Vec<Vec<UdpSocket>>,
     /// Sockets that connections arrive at.
     pub tcp: Vec<TcpListener>,
+    /// Says whose queries they are; without it, only their addresses tell.
+    pub askers: Option<Arc<dyn Askers>>,
 }
 
 /// Names a set of listeners.
@@ -65,6 +69,7 @@ pub struct ListenersId(u64);
 pub struct Server {
     shared: Arc<Shared>,
     workers: Vec<Worker>,
+    connections: Connections,
     tcp: Mutex<Vec<(ListenersId, JoinHandle<()>)>>,
     next: AtomicU64,
 }
@@ -76,12 +81,14 @@ impl Server {
     /// A thread, or what it waits with, cannot be had.
     pub fn start(wiring: Wiring) -> io::Result<Self> {
         let threads = wiring.threads.max(1);
-        let heartbeat = Arc::new(Heartbeat::new(threads, Arc::clone(&wiring.heartbeat)));
-        let shared = Arc::new(Shared::new(wiring));
+        // One more serves connections.
+        let heartbeat = Arc::new(Heartbeat::new(threads + 1, Arc::clone(&wiring.heartbeat)));
+        let connections = Connections::start(threads, Arc::clone(&heartbeat))?;
+        let shared = Arc::new(Shared::new(wiring, connections.handle()));
         let workers = (0..threads)
             .map(|index| Worker::start(index, Arc::clone(&shared), Arc::clone(&heartbeat)))
             .collect::<io::Result<_>>()?;
-        Ok(Self { shared, workers, tcp: Mutex::default(), next: AtomicU64::new(0) })
+        Ok(Self { shared, workers, connections, tcp: Mutex::default(), next: AtomicU64::new(0) })
     }
 
     /// Answers with these names from now on.
@@ -128,12 +135,13 @@ impl Server {
         let addresses = addresses.chain(listeners.tcp.iter().map(TcpListener::local_addr));
         self.shared.add_addresses(id, addresses.collect::<io::Result<_>>()?);
         for (sockets, worker) in listeners.udp.into_iter().zip(self.workers.iter().cycle()) {
-            worker.listen(id, sockets);
+            worker.listen(id, sockets, listeners.askers.clone());
         }
         let mut tasks = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
         for listener in listeners.tcp {
-            let serving = tcp::serve(listener, Arc::clone(&self.shared));
-            tasks.push((id, self.shared.runtime.spawn(serving)));
+            let askers = listeners.askers.clone();
+            let serving = tcp::serve(listener, askers, Arc::clone(&self.shared));
+            tasks.push((id, self.shared.connections.spawn(serving)));
         }
         Ok(id)
     }
@@ -163,5 +171,6 @@ impl Drop for Server {
         for worker in &mut self.workers {
             worker.stop();
         }
+        self.connections.stop();
     }
 }

@@ -2,12 +2,14 @@
 //! them alone, and refuses addresses that lead back to us.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     os::fd::{BorrowedFd, OwnedFd},
 };
 
 use socket2::{Domain, Socket, Type};
+
+use crate::shares::Asker;
 
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,15 @@ pub trait Asked: Send + Sync {
     fn datagram(&self, client: SocketAddr, local: SocketAddr) -> Option<SocketAddr>;
     /// For an accepted connection.
     fn connection(&self, socket: BorrowedFd<'_>) -> Option<SocketAddr>;
+}
+
+/// Says who sent a query, where that is known: what is limited is shared out by it. One for each
+/// network namespace.
+///
+/// Called for queries that are asked upstream, from the thread that serves them: it must not wait.
+pub trait Askers: fmt::Debug + Send + Sync {
+    /// Whose socket has the address `client`, and has sent to our address `local`.
+    fn asker(&self, kind: SocketKind, client: SocketAddr, local: SocketAddr) -> Option<Asker>;
 }
 
 /// Nothing is known: everything goes to the upstreams.

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     str::FromStr,
     sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use rand::seq::SliceRandom as _;
@@ -119,8 +119,10 @@ struct Known {
     is_local: bool,
     /// It does.
     leads_back: AtomicBool,
-    /// A probe of it has come back since the last one was sent.
+    /// A probe of it has come back since the last one was over.
     probe_seen: AtomicBool,
+    /// The number of the last probe: the end of an earlier one says nothing about it.
+    last_probe: AtomicU64,
 }
 
 /// What becomes of a query that was meant for a server that is none of ours.
@@ -141,6 +143,7 @@ impl Upstreams {
             is_local: is_local(upstream.address.ip()),
             leads_back: AtomicBool::new(false),
             probe_seen: AtomicBool::new(false),
+            last_probe: AtomicU64::new(0),
             upstream,
         };
         let servers = servers.into_iter().map(known).collect();
@@ -188,6 +191,12 @@ impl Upstreams {
         local.map(|(place, known)| (place, &known.upstream))
     }
 
+    /// Notes that a probe of the server at a place is being sent; gives its number.
+    pub(crate) fn probe_sent(&self, place: usize) -> u64 {
+        let known = self.servers.get(place);
+        known.map_or(0, |known| known.last_probe.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     /// Notes that a probe of the server at a place has arrived here. Says so if that is news.
     pub(crate) fn probe_arrived(&self, place: usize) -> Option<&Upstream> {
         let known = self.servers.get(place)?;
@@ -196,9 +205,12 @@ impl Upstreams {
         (!before).then_some(&known.upstream)
     }
 
-    /// Notes that the probe of the server at a place is over. Says so if the server is usable again.
-    pub(crate) fn probe_over(&self, place: usize) -> Option<&Upstream> {
+    /// Notes that a probe of the server at a place is over. Says so if the server is usable again.
+    pub(crate) fn probe_over(&self, place: usize, number: u64) -> Option<&Upstream> {
         let known = self.servers.get(place)?;
+        if known.last_probe.load(Ordering::Relaxed) != number {
+            return None;
+        }
         if known.probe_seen.swap(false, Ordering::Relaxed) {
             return None;
         }
@@ -273,11 +285,15 @@ mod tests {
     #[test]
     fn one_that_leads_back_is_left_out() {
         let upstreams = upstreams(Foreign::AskIt);
+        let (first, second) = (upstreams.probe_sent(1), upstreams.probe_sent(1));
         assert!(upstreams.probe_arrived(1).is_some());
         assert!(upstreams.probe_arrived(1).is_none());
-        assert!(upstreams.probe_over(1).is_none());
+        // The one before the last ends first.
+        assert!(upstreams.probe_over(1, first).is_none());
+        assert!(upstreams.probe_over(1, second).is_none());
         assert_eq!(upstreams.order(None, &Health::default()).len(), 2);
-        assert!(upstreams.probe_over(1).is_some());
+        let third = upstreams.probe_sent(1);
+        assert!(upstreams.probe_over(1, third).is_some());
         assert_eq!(upstreams.order(None, &Health::default()).len(), 3);
         assert!(is_local("127.0.0.1".parse().unwrap()));
         assert!(!is_local("203.0.113.1".parse().unwrap()));

@@ -74,6 +74,10 @@ pub(crate) mod code {
     pub(crate) const AAAA: u16 = 28;
     /// EDNS0.
     pub(crate) const OPT: u16 = 41;
+    /// Where and how a service is reached (RFC 9460).
+    pub(crate) const SVCB: u16 = 64;
+    /// The same of HTTP.
+    pub(crate) const HTTPS: u16 = 65;
     /// Internet.
     pub(crate) const IN: u16 = 1;
 }

@@ -225,6 +225,22 @@
 //! *Consequences.* Such an application takes a connection of its own out of `maxConnections`; one that is
 //! idle is closed when somebody else waits for its place.
 //!
+//! # Whose queries give way (2026-11)
+//!
+//! *Context.* What waits for upstreams is bounded, and captured queries all come from loopback: their
+//! addresses tell no client from another, and any client may have any number of sockets.
+//!
+//! *Choice.* Sixty-four may wait before anybody looks. Beyond that the kernel's socket diagnosis (what
+//! `ss` asks) says for each query whose socket sent it: user and cgroup. When there is no room, the
+//! newcomer takes the place of the oldest of whoever has the most, first among users, then among the
+//! cgroups of that user; a client that has the most itself waits until its oldest is 200 ms old
+//! (unbound's jostle). Connections to port 53 and questions over TCP and TLS go by the same rule.
+//! Names of requests (DYNAMIC_DNS) have no owner yet: there the oldest attempt gives way.
+//!
+//! *Consequences.* A few microseconds for each forwarded query of a busy node. A user who may make
+//! cgroups gains nothing by it; root's services are told apart. Without CONFIG_INET_UDP_DIAG all are
+//! one client.
+//!
 //! # Where answers differ from Istio's on purpose (2026-11)
 //!
 //! `answers: istio` in egressd.yaml, or `explain --answers istio`, gives Istio's own; the
@@ -238,6 +254,7 @@
 //! | destinationSubnets of several matches of a tls rule | those of one match hold for the next ones too | each match has its own | an accident of iteration | |
 //! | a service with an allocated VIP, dialled at its real address | passes as unknown | is found by SNI or Host | as it is without VIPs (seeds.md) | `matrix/*-auto-*` |
 //! | an undeclared port of an allocated VIP | goes to 240.x, which leads nowhere | the host is resolved and the connection forwarded as PassthroughCluster (ALLOW_ANY and DNS resolution), else refused at once | declaring 80 must not break 443 | |
+//! | HTTPS and SVCB queries (RFC 9460) for a host that DNS answers itself | asked upstream | no such records | their address hints and aliases would lead past the host's own address | |
 //! | ports 15001 and 15006 of any destination | black hole | ordinary ports | our listeners are elsewhere | |
 //! | a DestinationRule's `credentialName` on a node, without `workloadSelector` | is ignored: plaintext | is used, else the connection fails | never plaintext by accident | |
 //! | resolution NONE, and unknown hosts, behind a gateway or the HTTP proxy | lead to the gateway itself | lead to what the client asks for | nothing else makes sense there | |

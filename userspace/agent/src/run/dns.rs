@@ -8,17 +8,20 @@ use std::{
     time::Duration,
 };
 
-use egressd_datapath::{DnsServers, DnsSettings, DnsSockets, Heartbeat};
+use egressd_datapath::{
+    DnsServers, DnsSettings, DnsSockets, Heartbeat, Protocol, SocketOwner, SocketOwners,
+};
 use egressd_dns::{
-    Changes, Foreign, Listeners, ListenersId, Metrics, Names, NotKnown, Origin, Paths, Resolver,
-    ResolverSettings, Server, SocketKind, SystemDns, Upstream, Upstreams, Wiring, plain_socket,
+    Asker, Askers, Changes, Foreign, Listeners, ListenersId, Metrics, Names, NotKnown, Origin,
+    Paths, Resolver, ResolverSettings, Server, Services, SocketKind, SystemDns, Upstream,
+    Upstreams, Wiring, plain_socket,
 };
 use egressd_proxy::{Addresses, Resolving, SocketFactory};
 use egressd_tables::{IpFamilies, Tables};
 use tokio::runtime::Handle;
 
 use super::Failure;
-use crate::config::{Config, DnsCapture};
+use crate::config::{Answers, Config, DnsCapture};
 
 /// Where queries go, as the configuration and the system say.
 #[derive(Debug, Clone)]
@@ -30,6 +33,7 @@ pub(super) struct Plan {
     system: SystemDns,
     upstreams: Vec<Upstream>,
     resolver: ResolverSettings,
+    services: Services,
 }
 
 impl Plan {
@@ -57,7 +61,11 @@ impl Plan {
             failure_refresh,
             ..ResolverSettings::default()
         });
-        Ok((Self { capture, follows, system, upstreams, resolver }, changes))
+        let services = match config.answers {
+            Answers::Egressd => Services::Hidden,
+            Answers::Istio => Services::Forwarded,
+        };
+        Ok((Self { capture, follows, system, upstreams, resolver, services }, changes))
     }
 
     /// The servers programs ask, and those a local stub asks for them: a program that speaks to the
@@ -138,8 +146,8 @@ impl Dns {
                     sockets,
                     asked: Arc::new(NotKnown),
                     heartbeat: Arc::new(move || beat(&heartbeat)),
+                    services: plan.services,
                     metrics: Arc::clone(&metrics),
-                    runtime: Handle::current(),
                     tls: None,
                 };
                 let server =
@@ -172,8 +180,9 @@ impl Dns {
 
     /// Serves the sockets of one network namespace; nothing where DNS is left alone.
     pub(super) fn listen(&self, sockets: DnsSockets) -> io::Result<Option<ListenersId>> {
-        let DnsSockets { udp, tcp } = sockets;
-        let listeners = Listeners { udp, tcp };
+        let DnsSockets { udp, tcp, owners } = sockets;
+        let askers = owners.map(|owners| Arc::new(Owners(owners)) as Arc<dyn Askers>);
+        let listeners = Listeners { udp, tcp, askers };
         self.server.as_ref().map(|server| server.listen(listeners)).transpose()
     }
 
@@ -225,10 +234,13 @@ impl Dns {
             "upstream_requests": metrics.upstream_requests.get(),
             "upstream_failures": metrics.upstream_failures.get(),
             "upstream_refused": metrics.upstream_refused.get(),
+            "upstream_displaced": metrics.upstream_displaced.get(),
             "upstream_loops": metrics.upstream_loops.get(),
+            "connections_closed": metrics.connections_closed.get(),
             "malformed": metrics.malformed.get(),
             "resolutions": metrics.resolutions.get(),
             "resolution_failures": metrics.resolution_failures.get(),
+            "resolutions_refused": metrics.resolutions_refused.get(),
             "failing_names": metrics.failing_names.get(),
             "stale_answers": metrics.stale_answers.get(),
         })
@@ -239,6 +251,21 @@ impl Dns {
 /// waits behind all the others.
 pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().min(2))
+}
+
+/// Whose queries they are, from the kernel side.
+#[derive(Debug)]
+struct Owners(SocketOwners);
+
+impl Askers for Owners {
+    fn asker(&self, kind: SocketKind, client: SocketAddr, local: SocketAddr) -> Option<Asker> {
+        let protocol = match kind {
+            SocketKind::Udp => Protocol::Udp,
+            SocketKind::Tcp => Protocol::Tcp,
+        };
+        let SocketOwner { uid, cgroup } = self.0.of(protocol, client, local)?;
+        Some(Asker::Process { uid, cgroup })
+    }
 }
 
 fn beat(heartbeat: &Heartbeat) {

@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -19,9 +19,11 @@ use crate::{
         PATIENCE, is_helpless,
         pool::{Place, Pool, PoolError, Received},
         probe,
-        relay::Client,
+        relay::{Client, Sender},
     },
-    server::{Shared, datagram::Ends},
+    server::Shared,
+    shares::{Admission, Asker, Shares},
+    socket::SocketKind,
     upstream::{Transport, Upstream, Upstreams},
     wire::{self, Fault, Query},
 };
@@ -31,6 +33,8 @@ pub(crate) struct Datagrams {
     shared: Arc<Shared>,
     pool: Pool,
     waiting: HashMap<u64, Waiting>,
+    /// Whose they are, but for probes.
+    shares: Shares,
     /// In order of time, because every attempt has the same limit. Attempts that are over are
     /// skipped.
     deadlines: VecDeque<(Instant, Attempt)>,
@@ -56,7 +60,7 @@ enum Requester {
     /// An application.
     Client(Client),
     /// We ourselves, to learn whether the upstream at a place leads back to us.
-    Probe(Arc<Upstreams>, usize, Vec<u8>),
+    Probe { of: Arc<Upstreams>, place: usize, number: u64, query: Vec<u8> },
 }
 
 /// One attempt of one question.
@@ -72,6 +76,7 @@ impl Datagrams {
             pool: Pool::new(Arc::clone(&shared.sockets), epoll),
             shared,
             waiting: HashMap::new(),
+            shares: Shares::new(MAX_WAITING),
             deadlines: VecDeque::new(),
             piles: Piles::default(),
             last_ticket: 0,
@@ -85,26 +90,50 @@ impl Datagrams {
         &mut self,
         query: &Query<'_>,
         asked: Option<SocketAddr>,
-        socket: &Arc<UdpSocket>,
-        ends: Ends,
+        sender: &Sender<'_>,
     ) -> Result<(), Fault> {
         let mut rest = self.shared.servers_for(query, asked)?;
+        let by_datagram = rest.first().is_some_and(|first| first.transport == Transport::Plain);
         rest.reverse();
-        if self.waiting.len() >= MAX_WAITING {
-            self.shared.metrics.upstream_refused.increment();
-            self.shared.metrics.upstream_failures.increment();
-            return Err(Fault::ServFail);
+        // Who it is takes a look to find out, and matters once there are many, or to others.
+        let asker = match by_datagram && self.shares.count() < UNNOTICED {
+            true => Asker::Address(sender.ends.client.ip()),
+            false => sender.asker(SocketKind::Udp),
+        };
+        let now = Instant::now();
+        match self.shares.admit(asker, now) {
+            Admission::Free => {}
+            Admission::InsteadOf(ticket) => self.displace(ticket),
+            Admission::Refused => {
+                self.shared.crowded(asker);
+                self.shared.metrics.upstream_refused.increment();
+                self.shared.metrics.upstream_failures.increment();
+                return Err(Fault::ServFail);
+            }
         }
         self.shared.metrics.upstream_requests.increment();
         let client = Client {
-            socket: Arc::clone(socket),
-            ends,
+            socket: Arc::clone(sender.socket),
+            ends: sender.ends,
             query: query.packet().to_vec(),
             limit: query.udp_limit(),
-            since: Instant::now(),
+            since: now,
+            asker,
         };
+        self.shares.add(asker, self.last_ticket + 1, now);
         self.begin(Requester::Client(client), rest);
         Ok(())
+    }
+
+    /// Ends a question so that another one may begin.
+    fn displace(&mut self, ticket: u64) {
+        if let Some(Requester::Client(client)) =
+            self.waiting.get(&ticket).map(|waiting| &waiting.requester)
+        {
+            self.shared.crowded(client.asker);
+        }
+        self.shared.metrics.upstream_displaced.increment();
+        self.finish(ticket, None);
     }
 
     /// Sends probes to upstreams on this node, every [`probe::INTERVAL`] and whenever there are new
@@ -121,7 +150,9 @@ impl Datagrams {
         for (place, upstream) in upstreams.local() {
             if upstream.transport == Transport::Plain {
                 let query = probe::query(&upstreams, place);
-                let requester = Requester::Probe(Arc::clone(&upstreams), place, query);
+                let number = upstreams.probe_sent(place);
+                let of = Arc::clone(&upstreams);
+                let requester = Requester::Probe { of, place, number, query };
                 self.begin(requester, vec![upstream.clone()]);
             }
         }
@@ -283,12 +314,12 @@ impl Datagrams {
     }
 
     fn finish(&mut self, ticket: u64, reply: Option<Vec<u8>>) {
-        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let Some(waiting) = self.take(ticket) else { return };
         let Waiting { requester, pile, at, .. } = waiting;
         match requester {
             Requester::Client(client) => client.finish(reply, &self.shared),
-            Requester::Probe(upstreams, place, _) => {
-                if let Some(upstream) = upstreams.probe_over(place) {
+            Requester::Probe { of, place, number, .. } => {
+                if let Some(upstream) = of.probe_over(place, number) {
                     tracing::info!(%upstream, "a DNS upstream does not lead back here any more");
                 }
             }
@@ -297,9 +328,17 @@ impl Datagrams {
         self.give_up(pile, at);
     }
 
+    fn take(&mut self, ticket: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&ticket)?;
+        if let Requester::Client(client) = &waiting.requester {
+            self.shares.remove(client.asker, ticket);
+        }
+        Some(waiting)
+    }
+
     /// The servers that are left are spoken to over connections.
     fn hand_over(&mut self, ticket: u64) {
-        let Some(mut waiting) = self.waiting.remove(&ticket) else { return };
+        let Some(mut waiting) = self.take(ticket) else { return };
         if let Requester::Client(client) = waiting.requester {
             waiting.rest.reverse();
             client.ask_over_connections(waiting.rest, waiting.fallback, &self.shared);
@@ -311,21 +350,21 @@ impl Requester {
     fn query(&self) -> &[u8] {
         match self {
             Self::Client(client) => &client.query,
-            Self::Probe(_, _, query) => query,
+            Self::Probe { query, .. } => query,
         }
     }
 
     fn query_mut(&mut self) -> &mut Vec<u8> {
         match self {
             Self::Client(client) => &mut client.query,
-            Self::Probe(_, _, query) => query,
+            Self::Probe { query, .. } => query,
         }
     }
 
     fn limit(&self) -> usize {
         match self {
             Self::Client(client) => client.limit,
-            Self::Probe(..) => wire::PLAIN_UDP,
+            Self::Probe { .. } => wire::PLAIN_UDP,
         }
     }
 }
@@ -365,7 +404,9 @@ impl Piles {
 }
 
 /// Questions of one thread that wait for servers. A hundred bytes each as a rule, 4 KiB at most.
-const MAX_WAITING: usize = 4096;
+const MAX_WAITING: usize = 2048;
+/// As long as fewer wait, nobody looks whose they are.
+const UNNOTICED: usize = 64;
 /// Datagrams read from a socket before others get their turn: somebody may be guessing ids.
 const MAX_READS: usize = 64;
 /// Questions of one kind with one server on this node.

@@ -136,10 +136,6 @@ impl Pool {
     /// many; then one of this server's at random.
     fn socket_for(&mut self, server: SocketAddr) -> Result<u64, PoolError> {
         let tokens = self.by_server.get(&server).map(Vec::as_slice).unwrap_or_default();
-        let asking = tokens.iter().filter_map(|token| self.sockets.get(token));
-        if asking.map(|asking| asking.tickets.len()).sum::<usize>() >= MAX_QUESTIONS {
-            return Err(PoolError::Full);
-        }
         let shared = (!tokens.is_empty())
             .then(|| tokens.get(rand::random_range(0..tokens.len())).copied())
             .flatten();
@@ -168,8 +164,6 @@ impl Pool {
 
 /// Tokens are numbered from here; smaller ones are the thread's own.
 const FIRST_TOKEN: u64 = 1 << 32;
-/// Questions with one server: a dead one does not use up what others need.
-const MAX_QUESTIONS: usize = 1024;
 /// Sockets of one thread.
 const MAX_SOCKETS: usize = 384;
 /// Sockets of one thread towards one server. Beyond this, questions share source ports.

@@ -1,15 +1,56 @@
 //! Replies on their way back to those who asked by datagram.
 
-use std::{net::UdpSocket, sync::Arc, time::Instant};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Instant,
+};
 
 use crate::{
     server::{
         Shared,
         datagram::{Ends, send_one},
     },
+    shares::Asker,
+    socket::{Askers, SocketKind},
     upstream::Upstream,
     wire::{self, Fault, Query},
 };
+
+/// Where a query has come from.
+pub(crate) struct Sender<'a> {
+    /// The socket it came by.
+    pub(crate) socket: &'a Arc<UdpSocket>,
+    /// The port of that socket.
+    pub(crate) port: u16,
+    /// Where it came from and went to.
+    pub(crate) ends: Ends,
+    /// Who may know whose it is.
+    pub(crate) askers: Option<&'a dyn Askers>,
+}
+
+impl Sender<'_> {
+    /// Our address that the query was sent to, if that is known.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.ends.local.map(|local| SocketAddr::new(local, self.port))
+    }
+
+    /// Whose the query is.
+    pub(crate) fn asker(&self, kind: SocketKind) -> Asker {
+        asker(self.askers, kind, self.ends.client, self.local())
+    }
+}
+
+/// Whose socket has the address `client`, as far as that is known.
+pub(crate) fn asker(
+    askers: Option<&dyn Askers>,
+    kind: SocketKind,
+    client: SocketAddr,
+    local: Option<SocketAddr>,
+) -> Asker {
+    let known = askers.zip(local).and_then(|(askers, local)| askers.asker(kind, client, local));
+    known.unwrap_or(Asker::Address(client.ip()))
+}
 
 /// Somebody who has asked and waits.
 pub(crate) struct Client {
@@ -23,6 +64,8 @@ pub(crate) struct Client {
     pub(crate) limit: usize,
     /// When it came.
     pub(crate) since: Instant,
+    /// Whose share of what may wait it counts against.
+    pub(crate) asker: Asker,
 }
 
 impl Client {
@@ -55,11 +98,11 @@ impl Client {
         fallback: Option<Vec<u8>>,
         shared: &Arc<Shared>,
     ) {
-        let runtime = shared.runtime.clone();
+        let runtime = shared.connections.clone();
         let shared = Arc::clone(shared);
         runtime.spawn(async move {
-            let reply = shared.streams.ask(&order, &self.query).await;
-            let mut reply = reply.ok().or(fallback);
+            let reply = shared.streams.ask(&order, &self.query, self.asker, &shared).await;
+            let mut reply = reply.or(fallback);
             // A connection carries more than a datagram: the client is to ask over TCP.
             if let Some(reply) = &mut reply
                 && reply.len() > self.limit

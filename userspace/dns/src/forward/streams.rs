@@ -13,13 +13,14 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpSocket,
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
 use crate::{
     forward::{PATIENCE, is_helpless},
+    server::Shared,
+    shares::{Asker, Places},
     socket::{SocketKind, SocketMaker},
     upstream::{Health, Transport, Upstream, client_config},
     wire,
@@ -30,18 +31,9 @@ pub(crate) struct Streams {
     sockets: Arc<dyn SocketMaker>,
     health: Arc<Health>,
     /// Exchanges at a time.
-    permits: Semaphore,
+    places: Arc<Places>,
     idle: Mutex<HashMap<Upstream, Vec<Idle>>>,
     tls: OnceLock<Arc<ClientConfig>>,
-}
-
-/// Why there is no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoReply {
-    /// Too many exchanges are under way.
-    Busy,
-    /// No server answered.
-    Failed,
 }
 
 /// A connection that has done its work and may do more.
@@ -69,22 +61,44 @@ impl Streams {
         Self {
             sockets,
             health,
-            permits: Semaphore::new(MAX_EXCHANGES),
+            places: Places::new(MAX_EXCHANGES),
             idle: Mutex::new(HashMap::new()),
             tls: trust,
         }
     }
 
-    /// Asks the servers in turn until one answers. The reply is as it came, with the query's id.
-    pub(crate) async fn ask(&self, order: &[Upstream], query: &[u8]) -> Result<Vec<u8>, NoReply> {
-        let Ok(_permit) = self.permits.try_acquire() else { return Err(NoReply::Busy) };
-        let mut last = Err(NoReply::Failed);
+    /// Asks the servers in turn until one answers, as long as `asker` has a place for it. The reply is
+    /// as it came, with the query's id; there may be none.
+    pub(crate) async fn ask(
+        &self,
+        order: &[Upstream],
+        query: &[u8],
+        asker: Asker,
+        shared: &Shared,
+    ) -> Option<Vec<u8>> {
+        let Some(place) = self.places.take(asker) else {
+            shared.crowded(asker);
+            shared.metrics.upstream_refused.increment();
+            return None;
+        };
+        tokio::select! {
+            reply = self.ask_each(order, query) => reply,
+            () = place.displaced() => {
+                shared.crowded(asker);
+                shared.metrics.upstream_displaced.increment();
+                None
+            }
+        }
+    }
+
+    async fn ask_each(&self, order: &[Upstream], query: &[u8]) -> Option<Vec<u8>> {
+        let mut last = None;
         for upstream in order {
             match timeout(PATIENCE, self.exchange(upstream, query)).await {
                 Ok(Ok(reply)) => {
                     self.health.spoke(upstream.address);
                     let is_final = !is_helpless(&reply);
-                    last = Ok(reply);
+                    last = Some(reply);
                     if is_final {
                         break;
                     }
@@ -205,7 +219,7 @@ pub(crate) async fn write_message(
     to.flush().await
 }
 
-/// Exchanges under way at a time; one more is refused. Each holds a connection and two messages of
+/// Exchanges under way at a time; one more takes the place of another one. Each holds a connection and two messages of
 /// at most 64 KiB.
 const MAX_EXCHANGES: usize = 512;
 /// Connections kept for one server.

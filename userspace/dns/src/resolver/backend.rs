@@ -3,6 +3,7 @@
 use std::{future::Future, net::IpAddr, pin::Pin, time::Duration};
 
 use egressd_tables::IpFamilies;
+use tokio::time::timeout;
 
 /// Finds the addresses of one family.
 pub(crate) trait Backend: Send + Sync {
@@ -43,24 +44,57 @@ pub(crate) enum Failure {
         /// What went wrong.
         reason: String,
     },
+    /// Nobody was asked, or not to the end: too many names of requests are being resolved.
+    Busy,
 }
 
-/// Asks for the families, all at once.
+/// Asks for the families, all at once. If addresses of one family are there and the other keeps us
+/// waiting for longer than [`RESOLUTION_DELAY`], `half` gets them meanwhile.
 pub(crate) async fn ask(
     backend: &dyn Backend,
     name: &str,
     families: IpFamilies,
+    half: impl FnOnce(Family, Records) + Send,
 ) -> Result<Records, Failure> {
     match (families.v4(), families.v6()) {
-        (true, true) => {
-            let both = (backend.ask(name, Family::V4), backend.ask(name, Family::V6));
-            let (v4, v6) = tokio::join!(both.0, both.1);
-            combine(v4, v6)
-        }
+        (true, true) => both(backend, name, half).await,
         (_, false) => backend.ask(name, Family::V4).await,
         (false, true) => backend.ask(name, Family::V6).await,
     }
 }
+
+async fn both(
+    backend: &dyn Backend,
+    name: &str,
+    half: impl FnOnce(Family, Records) + Send,
+) -> Result<Records, Failure> {
+    let (mut v4, mut v6) = (backend.ask(name, Family::V4), backend.ask(name, Family::V6));
+    let (first, family) = tokio::select! {
+        v4 = &mut v4 => (v4, Family::V4),
+        v6 = &mut v6 => (v6, Family::V6),
+    };
+    let mut other = match family {
+        Family::V4 => v6,
+        Family::V6 => v4,
+    };
+    let second = match &first {
+        Ok(records) => match timeout(RESOLUTION_DELAY, &mut other).await {
+            Ok(second) => second,
+            Err(_elapsed) => {
+                half(family, records.clone());
+                other.await
+            }
+        },
+        Err(_) => other.await,
+    };
+    match family {
+        Family::V4 => combine(first, second),
+        Family::V6 => combine(second, first),
+    }
+}
+
+/// How long addresses of one family wait for those of the other (RFC 8305 §3).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// What two answers come to: addresses of one family are enough.
 fn combine(v4: Result<Records, Failure>, v6: Result<Records, Failure>) -> Result<Records, Failure> {
@@ -84,7 +118,7 @@ fn combine(v4: Result<Records, Failure>, v6: Result<Records, Failure>) -> Result
 fn ttl(failure: &Failure) -> Option<Duration> {
     match failure {
         Failure::NoSuchName { ttl } | Failure::NoAddresses { ttl } => *ttl,
-        Failure::Unavailable { .. } => None,
+        Failure::Unavailable { .. } | Failure::Busy => None,
     }
 }
 

@@ -17,7 +17,8 @@ use tokio::{
 
 use crate::resolver::{
     Inner, Known, Origin, ResolveError, ResolverSettings,
-    backend::{self, Failure, Records},
+    attempts::MAX_REQUEST_ATTEMPTS,
+    backend::{self, Failure, Family, Records},
     families_shown, schedule,
 };
 
@@ -29,6 +30,10 @@ pub(crate) struct Entry {
     of_cluster: AtomicBool,
     /// It was pushed out by another name.
     closed: AtomicBool,
+    /// Ends an attempt under way when it is.
+    closing: Notify,
+    /// It counts among the names that got no answer.
+    is_outage: AtomicBool,
     known: watch::Sender<Known>,
     times: Mutex<Times>,
     /// An attempt is over.
@@ -53,6 +58,10 @@ struct Times {
     due: Instant,
     /// When the attempt under way began.
     attempt: Option<Instant>,
+    /// When the last addresses came.
+    answered: Option<Instant>,
+    /// How many answers in a row were fetched for nobody.
+    unused: u32,
 }
 
 /// What an entry is worth to a look-up.
@@ -76,6 +85,8 @@ impl Entry {
             families,
             of_cluster: AtomicBool::new(origin == Origin::Cluster),
             closed: AtomicBool::new(false),
+            closing: Notify::new(),
+            is_outage: AtomicBool::new(false),
             known: watch::Sender::default(),
             times: Mutex::new(Times {
                 used: now,
@@ -85,6 +96,8 @@ impl Entry {
                 hold_until: now,
                 due: now,
                 attempt: Some(now),
+                answered: None,
+                unused: 0,
             }),
             done: Notify::new(),
             wanted: Notify::new(),
@@ -99,11 +112,22 @@ impl Entry {
         self.families
     }
 
-    /// A name that the configuration has brought once stays among those.
-    pub(crate) fn brought_by(&self, origin: Origin) {
-        if origin == Origin::Cluster {
-            self.of_cluster.store(true, Ordering::Relaxed);
-        }
+    /// A name that the configuration has brought once stays among those. Says whether it was a
+    /// request's before.
+    pub(crate) fn brought_by(&self, origin: Origin) -> bool {
+        origin == Origin::Cluster && !self.of_cluster.swap(true, Ordering::Relaxed)
+    }
+
+    /// What speaks for keeping the name when another one needs its place: whether it is good for
+    /// anything, and when it was last used.
+    pub(crate) fn worth(&self) -> (u8, Instant) {
+        let good = match &*self.known.borrow() {
+            Known::Failed(_) => 0,
+            Known::Addresses(_) => 1,
+            // Somebody waits for it.
+            Known::Pending => 2,
+        };
+        (good, self.last_used())
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -154,6 +178,7 @@ impl Entry {
     /// Ends the task.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+        self.closing.notify_one();
         self.wanted.notify_one();
     }
 
@@ -201,12 +226,9 @@ impl Entry {
         let name = || Arc::clone(&self.name);
         let (known, due) = match outcome {
             Ok(records) => {
-                let lifetime = schedule::lifetime(records.ttl, settings);
-                times.failures = 0;
-                times.fresh_until = now + lifetime;
-                times.stale_until = times.fresh_until + settings.max_stale;
+                let lifetime = times.answer(records.ttl, self.is_watched(), now, settings);
                 let known = Known::Addresses(records.addresses.into());
-                (Some(known), now + schedule::refresh(lifetime, chance))
+                (Some(known), now + schedule::refresh(lifetime, times.unused, chance))
             }
             Err(Failure::NoSuchName { ttl }) => {
                 let due = times.believe(schedule::negative_lifetime(ttl, settings), now);
@@ -218,11 +240,15 @@ impl Entry {
                 let error = ResolveError::NoAddresses { name: name(), families };
                 (Some(Known::Failed(error)), due)
             }
-            Err(Failure::Unavailable { reason }) => {
+            Err(failure @ (Failure::Unavailable { .. } | Failure::Busy)) => {
                 times.failures = times.failures.saturating_add(1);
                 times.hold_until = now + schedule::FIRST_RETRY;
                 let has_addresses = matches!(self.known(), Known::Addresses(_));
-                let error = ResolveError::Unavailable { name: name(), reason: reason.into() };
+                let error = if let Failure::Unavailable { reason } = failure {
+                    ResolveError::Unavailable { name: name(), reason: reason.into() }
+                } else {
+                    ResolveError::Busy { name: name(), limit: MAX_REQUEST_ATTEMPTS }
+                };
                 let keeps = has_addresses && now < times.stale_until;
                 first_failure = (times.failures == 1).then(|| error.clone());
                 let due = now + schedule::retry(times.failures, chance, settings);
@@ -232,14 +258,40 @@ impl Entry {
         times.due = due;
         drop(times);
         if let Some(known) = known {
-            self.known.send_if_modified(|before| {
-                let is_new = *before != known;
-                *before = known;
-                is_new
-            });
+            self.learn(known);
         }
         self.done.notify_waiters();
         first_failure
+    }
+
+    /// Takes in the addresses of one family while the other one's are still being waited for: their
+    /// last ones stay meanwhile.
+    fn half(&self, family: Family, records: Records, settings: &ResolverSettings) {
+        let now = Instant::now();
+        self.times().answer(records.ttl, self.is_watched(), now, settings);
+        let is_other = |ip: &&IpAddr| ip.is_ipv4() != (family == Family::V4);
+        let known = self.known();
+        let before: Vec<IpAddr> = match &known {
+            Known::Addresses(addresses) => addresses.iter().filter(is_other).copied().collect(),
+            Known::Pending | Known::Failed(_) => Vec::new(),
+        };
+        let addresses = match family {
+            Family::V4 => [records.addresses, before].concat(),
+            Family::V6 => [before, records.addresses].concat(),
+        };
+        self.learn(Known::Addresses(addresses.into()));
+        self.done.notify_waiters();
+    }
+
+    fn learn(&self, known: Known) {
+        self.known.send_if_modified(|before| {
+            let is_new = *before != known;
+            // The same answer stays the same allocation: those who use it compare that.
+            if is_new {
+                *before = known;
+            }
+            is_new
+        });
     }
 
     /// Whether the last attempt got no answer.
@@ -248,12 +300,13 @@ impl Entry {
     }
 
     /// Whether somebody who nudges is right: the answer has ended, and an attempt may be made. While
-    /// addresses go on serving, attempts keep to their own times.
+    /// addresses go on serving because nobody answers, attempts keep to their own times.
     fn needs_answer(&self) -> bool {
         let times = *self.times();
         let now = Instant::now();
         let serves = now < times.stale_until && matches!(self.known(), Known::Addresses(_));
-        now >= times.fresh_until && now >= times.hold_until && (now >= times.due || !serves)
+        let is_due = now >= times.due || !serves || times.failures == 0;
+        now >= times.fresh_until && now >= times.hold_until && is_due
     }
 
     fn is_in_use(&self, settings: &ResolverSettings) -> bool {
@@ -273,6 +326,24 @@ impl Entry {
 }
 
 impl Times {
+    /// There are addresses. Says for how long they are good.
+    fn answer(
+        &mut self,
+        ttl: Duration,
+        is_watched: bool,
+        now: Instant,
+        settings: &ResolverSettings,
+    ) -> Duration {
+        let lifetime = schedule::lifetime(ttl, settings);
+        let was_used = is_watched || self.answered.is_none_or(|last| self.used > last);
+        self.unused = if was_used { 0 } else { self.unused.saturating_add(1) };
+        self.answered = Some(now);
+        self.failures = 0;
+        self.fresh_until = now + lifetime;
+        self.stale_until = self.fresh_until + settings.max_stale;
+        lifetime
+    }
+
     /// There are no addresses, and that is certain for a while.
     fn believe(&mut self, lifetime: Duration, now: Instant) -> Instant {
         self.failures = 0;
@@ -286,7 +357,7 @@ impl Times {
 /// the name is forgotten, or the resolver is.
 pub(crate) async fn keep(entry: Arc<Entry>, resolver: Weak<Inner>) {
     while attempt(&entry, &resolver).await.is_some() && wait(&entry, &resolver).await {}
-    if entry.is_failing()
+    if entry.is_outage.swap(false, Ordering::Relaxed)
         && let Some(inner) = resolver.upgrade()
     {
         inner.outage_over();
@@ -302,23 +373,38 @@ async fn attempt(entry: &Entry, resolver: &Weak<Inner>) -> Option<()> {
         match inner.hosts.find(&entry.name, entry.families) {
             Some(records) => Ok(records),
             None => {
-                let backend = Arc::clone(&inner.backend.load().0);
+                let (backend, attempts) = (Arc::clone(&inner.backend.load().0), inner.attempts());
                 // The resolver may go while its servers think.
                 drop(inner);
-                backend::ask(&*backend, &entry.name, entry.families).await
+                let half = |family, records| {
+                    if let Some(inner) = resolver.upgrade() {
+                        entry.half(family, records, &inner.settings);
+                    }
+                };
+                let asking = backend::ask(&*backend, &entry.name, entry.families, half);
+                tokio::select! {
+                    outcome = attempts.run(entry.origin(), asking) => outcome,
+                    () = entry.closing.notified() => Err(Failure::Busy),
+                }
             }
         }
     };
     let inner = resolver.upgrade()?;
-    if let Err(Failure::Unavailable { .. }) = outcome {
-        inner.metrics.resolution_failures.increment();
+    match &outcome {
+        Err(Failure::Unavailable { .. }) => inner.metrics.resolution_failures.increment(),
+        Err(Failure::Busy) => inner.metrics.resolutions_refused.increment(),
+        Ok(_) | Err(Failure::NoSuchName { .. } | Failure::NoAddresses { .. }) => {}
     }
-    let was_failing = entry.is_failing();
     let first_failure = entry.finish(outcome, &inner.settings);
-    match first_failure {
-        Some(error) => inner.outage(&error),
-        None if was_failing && !entry.is_failing() => inner.outage_over(),
-        None => {}
+    if let Some(error) = first_failure {
+        // What requests ask for is no business of the log: anybody may ask for anything.
+        if entry.origin() == Origin::Request {
+            tracing::debug!(%error, "a name of a request cannot be resolved");
+        } else if !entry.is_outage.swap(true, Ordering::Relaxed) {
+            inner.outage(&error);
+        }
+    } else if !entry.is_failing() && entry.is_outage.swap(false, Ordering::Relaxed) {
+        inner.outage_over();
     }
     Some(())
 }

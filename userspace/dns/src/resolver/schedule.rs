@@ -14,10 +14,12 @@ pub(crate) fn negative_lifetime(ttl: Option<Duration>, settings: &ResolverSettin
     ttl.unwrap_or(NEGATIVE_TTL).min(settings.max_negative_ttl).max(settings.min_ttl)
 }
 
-/// When to fetch the next answer of a name in use: before this one ends. `chance`, from 0 to 1,
-/// spreads names that were asked for together.
-pub(crate) fn refresh(lifetime: Duration, chance: f64) -> Duration {
-    lifetime.mul_f64(EARLIEST + (LATEST - EARLIEST) * chance.clamp(0.0, 1.0))
+/// When to fetch the next answer of a name in use: before this one ends. After answers that nobody
+/// has used, later and later: names with a TTL of 0 would be asked for every second. `chance`, from 0
+/// to 1, spreads names that were asked for together.
+pub(crate) fn refresh(lifetime: Duration, unused: u32, chance: f64) -> Duration {
+    let part = EARLIEST + (LATEST - EARLIEST) * chance.clamp(0.0, 1.0);
+    lifetime.mul_f64(part).saturating_mul(1 << unused.min(MAX_DOUBLINGS))
 }
 
 /// When to try again after a number of failures in a row.
@@ -30,6 +32,8 @@ pub(crate) fn retry(failures: u32, chance: f64, settings: &ResolverSettings) -> 
 /// The next answer is fetched somewhere between these parts of the last one's time.
 const EARLIEST: f64 = 0.80;
 const LATEST: f64 = 0.95;
+/// How often the time between answers that nobody uses doubles.
+const MAX_DOUBLINGS: u32 = 16;
 /// For a negative answer that does not say how long it is good. Unit: time.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// The first attempt after a failure; it doubles from there. Also how long a failure is held
@@ -60,8 +64,11 @@ mod tests {
     #[test]
     fn ahead_of_expiry() {
         let lifetime = Duration::from_secs(100);
-        assert_eq!(refresh(lifetime, 0.0).as_secs(), 80);
-        assert_eq!(refresh(lifetime, 1.0).as_secs(), 95);
+        assert_eq!(refresh(lifetime, 0, 0.0).as_secs(), 80);
+        assert_eq!(refresh(lifetime, 0, 1.0).as_secs(), 95);
+        // Nobody uses it.
+        assert_eq!(refresh(lifetime, 3, 0.0).as_secs(), 640);
+        assert_eq!(refresh(lifetime, u32::MAX, 0.0), refresh(lifetime, 16, 0.0));
     }
 
     #[test]

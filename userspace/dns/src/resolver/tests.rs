@@ -24,6 +24,8 @@ const V4: IpFamilies = IpFamilies::V4;
 struct Fake {
     answers: Mutex<BTreeMap<(String, bool), Result<Records, Failure>>>,
     delay: Mutex<Duration>,
+    /// What IPv6 takes longer.
+    delay_v6: Mutex<Duration>,
     asked: Arc<AtomicUsize>,
 }
 
@@ -69,7 +71,10 @@ impl Backend for Fake {
         let key = (name.to_owned(), family == Family::V6);
         let down = Failure::Unavailable { reason: "down".to_owned() };
         let answer = self.answers.lock().unwrap().get(&key).cloned().unwrap_or(Err(down));
-        let delay = *self.delay.lock().unwrap();
+        let mut delay = *self.delay.lock().unwrap();
+        if family == Family::V6 {
+            delay += *self.delay_v6.lock().unwrap();
+        }
         Box::pin(async move {
             sleep(delay).await;
             answer
@@ -331,4 +336,115 @@ async fn tasks_end_with_the_resolver() {
     pass(10).await;
     assert_eq!(fake.asked(), asked);
     assert!(watch.has_changed().is_err(), "the sender is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_family_does_not_wait_for_the_other() {
+    let (resolver, fake) = resolver(settings());
+    fake.says("a.example", 30, &["192.0.2.1", "2001:db8::1"]);
+    fake.takes(10);
+    *fake.delay_v6.lock().unwrap() = Duration::from_secs(8);
+    let start = Instant::now();
+    let lookup = || resolver.lookup("a.example", IpFamilies::Dual, Origin::Cluster);
+    let half = lookup().await.unwrap();
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    assert_eq!(*half, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    // It joins when it comes.
+    pass(10).await;
+    assert_eq!(lookup().await.unwrap().len(), 2);
+    // And stays while the next answer is being fetched.
+    fake.says("a.example", 30, &["192.0.2.2", "2001:db8::1"]);
+    pass(26).await;
+    let known = lookup().await.unwrap();
+    assert_eq!(known.len(), 2, "{known:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_family_that_never_answers_costs_nothing() {
+    let (resolver, fake) = resolver(settings());
+    let answer =
+        Ok(Records { addresses: vec!["192.0.2.1".parse().unwrap()], ttl: Duration::from_secs(5) });
+    fake.answers.lock().unwrap().insert(("a.example".to_owned(), false), answer);
+    *fake.delay_v6.lock().unwrap() = Duration::from_secs(10);
+    for _ in 0..60 {
+        let start = Instant::now();
+        let known = resolver.lookup("a.example", IpFamilies::Dual, Origin::Cluster).await;
+        assert_eq!(known.unwrap().len(), 1);
+        assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+        pass(1).await;
+    }
+    assert_eq!(resolver.0.metrics.failing_names.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ttl_of_nothing_is_no_storm() {
+    let (resolver, fake) = resolver(settings());
+    fake.says("a.example", 0, &["192.0.2.1"]);
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.1");
+    // Nobody uses it: five minutes are not three hundred questions.
+    pass(310).await;
+    assert!(fake.asked() <= 12, "asked {} times", fake.asked());
+    // In use it is asked for every second, and whoever comes late gets what is true.
+    fake.says("a.example", 0, &["192.0.2.2"]);
+    assert_eq!(shown(&resolver, "a.example").await, "192.0.2.2");
+    let before = fake.asked();
+    for _ in 0..30 {
+        pass(1).await;
+        assert_eq!(shown(&resolver, "a.example").await, "192.0.2.2");
+    }
+    let asked = fake.asked() - before;
+    assert!((25..=45).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test]
+async fn names_of_requests_are_resolved_so_many_at_a_time() {
+    let (resolver, fake) = resolver(settings());
+    fake.says("good.example", 60, &["192.0.2.1"]);
+    fake.takes(60_000);
+    let flood: Vec<_> = (0..400)
+        .map(|number| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move {
+                let name = format!("slow{number}.example");
+                resolver.lookup(&name, V4, Origin::Request).await
+            })
+        })
+        .collect();
+    sleep(Duration::from_millis(50)).await;
+    // At once, those that do not fit.
+    let refused = resolver.0.metrics.resolutions_refused.get();
+    assert_eq!(refused, 400 - 256);
+    let over: Vec<_> = flood.iter().filter(|lookup| lookup.is_finished()).collect();
+    assert_eq!(over.len(), 400 - 256);
+    // Those that take long give way: whoever comes later is answered all the same.
+    sleep(Duration::from_millis(200)).await;
+    fake.takes(0);
+    let good = resolver.lookup("good.example", V4, Origin::Request).await;
+    assert_eq!(good.unwrap().len(), 1);
+    assert_eq!(resolver.0.metrics.resolutions_refused.get(), refused + 1);
+    // Names of the configuration are not held up at all, and nothing of this is news.
+    fake.says("cluster.example", 60, &["192.0.2.2"]);
+    assert_eq!(shown(&resolver, "cluster.example").await, "192.0.2.2");
+    assert_eq!(resolver.0.metrics.failing_names.get(), 0);
+    let error = flood.into_iter().find(tokio::task::JoinHandle::is_finished).unwrap().await;
+    let error = error.unwrap().unwrap_err();
+    assert!(error.is_overload(), "{error}");
+    assert!(error.to_string().ends_with("256 names of requests are being resolved already"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_are_not_there_push_out_none_that_are() {
+    let limits = ResolverSettings { max_dynamic_names: 64, ..settings() };
+    let (resolver, fake) = resolver(limits);
+    fake.says("good.example", 3600, &["192.0.2.1"]);
+    resolver.lookup("good.example", V4, Origin::Request).await.unwrap();
+    for number in 0..1000 {
+        let name = format!("none{number}.example");
+        fake.knows_nothing_of(&name);
+        assert!(resolver.lookup(&name, V4, Origin::Request).await.is_err());
+    }
+    assert!(resolver.cached("good.example", V4).is_some());
+    assert!(resolver.names().len() <= 64, "{}", resolver.names().len());
+    let of_requests = resolver.0.of_requests.load(Ordering::Relaxed);
+    assert_eq!(of_requests, resolver.names().len());
 }

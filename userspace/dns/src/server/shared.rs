@@ -3,16 +3,19 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use crate::{
+    answer::Services,
     forward::{Streams, is_probe},
     metrics::Metrics,
     names::Published,
     server::{ListenersId, Wiring},
+    shares::{Asker, Places},
     socket::{Asked, SocketMaker},
     upstream::{Health, Upstream, Upstreams},
     wire::{Fault, Query},
@@ -26,15 +29,21 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sockets: Arc<dyn SocketMaker>,
     pub(crate) asked: Arc<dyn Asked>,
+    pub(crate) services: Services,
     pub(crate) streams: Streams,
-    pub(crate) runtime: Handle,
+    /// Where connections are served, and upstreams are asked over connections.
+    pub(crate) connections: Handle,
+    /// Connections of clients.
+    pub(crate) clients: Arc<Places>,
+    /// When it was last said that there is a crowd.
+    crowded: Mutex<Option<Instant>>,
     /// Where we listen: asking there would be asking ourselves.
     addresses: ArcSwap<Vec<SocketAddr>>,
     listening: Mutex<Vec<(ListenersId, Vec<SocketAddr>)>>,
 }
 
 impl Shared {
-    pub(crate) fn new(wiring: Wiring) -> Self {
+    pub(crate) fn new(wiring: Wiring, connections: Handle) -> Self {
         let health = Arc::new(Health::default());
         Self {
             published: Published::default(),
@@ -44,7 +53,10 @@ impl Shared {
             health,
             sockets: wiring.sockets,
             asked: wiring.asked,
-            runtime: wiring.runtime,
+            services: wiring.services,
+            connections,
+            clients: Places::new(MAX_CLIENTS),
+            crowded: Mutex::default(),
             addresses: ArcSwap::default(),
             listening: Mutex::default(),
         }
@@ -79,6 +91,22 @@ impl Shared {
         Ok(order)
     }
 
+    /// Something of `asker` was given up or refused, because too much of it is under way. Worth a line
+    /// now and then: the counters tell how often.
+    pub(crate) fn crowded(&self, asker: Asker) {
+        let now = Instant::now();
+        let mut last = self.crowded.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now.duration_since(last) < CROWDED_LINE) {
+            return;
+        }
+        *last = Some(now);
+        drop(last);
+        tracing::warn!(
+            ?asker,
+            "too many DNS queries are under way: those of the client with the most give way"
+        );
+    }
+
     pub(crate) fn add_addresses(&self, id: ListenersId, addresses: Vec<SocketAddr>) {
         self.change_addresses(|listening| listening.push((id, addresses)));
     }
@@ -101,3 +129,8 @@ impl Shared {
         self.addresses.load().binary_search(&server).is_ok()
     }
 }
+
+/// Connections of clients, in all network namespaces together.
+const MAX_CLIENTS: usize = 1024;
+/// At most one line in this time says that there is a crowd.
+const CROWDED_LINE: Duration = Duration::from_secs(30);

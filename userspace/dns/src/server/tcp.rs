@@ -10,22 +10,27 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
 use crate::{
     answer::{Answerer, Verdict},
-    forward::{NoReply, read_message, write_message},
+    forward::{asker, read_message, write_message},
     server::Shared,
-    socket::SocketKind,
+    shares::Asker,
+    socket::{Askers, SocketKind},
     upstream::Upstream,
     wire::{self, Fault, Query},
 };
 
 /// Serves one listening socket until it is dropped.
-pub(crate) async fn serve(listener: StdTcpListener, shared: Arc<Shared>) {
+pub(crate) async fn serve(
+    listener: StdTcpListener,
+    askers: Option<Arc<dyn Askers>>,
+    shared: Arc<Shared>,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -33,7 +38,6 @@ pub(crate) async fn serve(listener: StdTcpListener, shared: Arc<Shared>) {
             return;
         }
     };
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Dropped with the listener, and all connections with it.
     let mut connections = JoinSet::new();
     loop {
@@ -41,12 +45,23 @@ pub(crate) async fn serve(listener: StdTcpListener, shared: Arc<Shared>) {
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, client)) => {
-                // Beyond the limit a connection is closed at once; the client may try another server.
-                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
+                let local = stream.local_addr().ok();
+                let asker = asker(askers.as_deref(), SocketKind::Tcp, client, local);
+                // Beyond the limit, those of the client with the most are closed.
+                let Some(place) = shared.clients.take(asker) else {
+                    shared.crowded(asker);
+                    shared.metrics.connections_closed.increment();
+                    continue;
+                };
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
-                    connection(stream, client, shared).await;
-                    drop(permit);
+                    tokio::select! {
+                        () = connection(stream, client, asker, Arc::clone(&shared)) => {}
+                        () = place.displaced() => {
+                            shared.crowded(asker);
+                            shared.metrics.connections_closed.increment();
+                        }
+                    }
                 });
             }
             Err(error) => {
@@ -58,7 +73,7 @@ pub(crate) async fn serve(listener: StdTcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, client: SocketAddr, asker: Asker, shared: Arc<Shared>) {
     let asked = shared.asked.connection(stream.as_fd());
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%client, %error, "a DNS connection cannot be set to send at once");
@@ -66,7 +81,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) 
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::with_capacity(READ_BUFFER, from);
     let (replies, mut ready) = mpsc::channel::<Vec<u8>>(MAX_PIPELINE);
-    let mut answerer = Answerer::new();
+    let mut answerer = Answerer::new(shared.services);
     // Reading and writing go on side by side, so that a slow question holds up nobody.
     let reading = async {
         let mut forwarding = JoinSet::new();
@@ -82,7 +97,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) 
                 Next::Ask(order) => {
                     let (shared, replies) = (Arc::clone(&shared), replies.clone());
                     forwarding.spawn(async move {
-                        let reply = ask(&order, &message, &shared).await;
+                        let reply = ask(&order, &message, asker, &shared).await;
                         // The client may be gone.
                         replies.send(reply).await.is_ok()
                     });
@@ -143,16 +158,15 @@ fn decide(
     Next::Reply(reply)
 }
 
-async fn ask(order: &[Upstream], message: &[u8], shared: &Shared) -> Vec<u8> {
+async fn ask(order: &[Upstream], message: &[u8], asker: Asker, shared: &Shared) -> Vec<u8> {
     shared.metrics.upstream_requests.increment();
     let start = Instant::now();
-    let replied = shared.streams.ask(order, message).await;
+    let replied = shared.streams.ask(order, message, asker, shared).await;
     shared.metrics.upstream_duration.record(start.elapsed());
     match replied {
-        Ok(reply) => reply,
-        Err(failure) => {
+        Some(reply) => reply,
+        None => {
             shared.metrics.upstream_failures.increment();
-            shared.metrics.upstream_refused.add(u64::from(failure == NoReply::Busy));
             let mut reply = Vec::new();
             if let Ok(query) = Query::parse(message) {
                 wire::fail(&mut reply, &query, Fault::ServFail);
@@ -185,8 +199,6 @@ async fn next_message(
     timeout(READ_LIMIT, read_message(from)).await.ok()?.ok()
 }
 
-/// Connections of one listening socket.
-const MAX_CONNECTIONS: usize = 512;
 /// Questions of one connection that are on their way, and answers that wait to be written.
 const MAX_PIPELINE: usize = 16;
 /// How long a connection may lie idle. Clients that keep one open ask more often.

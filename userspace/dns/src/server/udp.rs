@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -21,14 +21,14 @@ use nix::{
 
 use crate::{
     answer::{Answerer, Verdict},
-    forward::Datagrams,
+    forward::{Datagrams, Sender as Asking},
     names::Snapshot,
     server::{
         ListenersId, Shared,
         datagram::{BATCH, Ends, Inbox, Outbox},
         heartbeat::{self, Heartbeat},
     },
-    socket::SocketKind,
+    socket::{Askers, SocketKind},
     wire,
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Worker {
 }
 
 enum Command {
-    Listen(ListenersId, Vec<UdpSocket>),
+    Listen(ListenersId, Vec<UdpSocket>, Option<Arc<dyn Askers>>),
     Close(ListenersId),
     Probe,
     Stop,
@@ -59,6 +59,7 @@ impl Worker {
         let run = Run {
             index,
             forward: Datagrams::new(Arc::clone(&shared), Arc::clone(&epoll)),
+            answerer: Answerer::new(shared.services),
             shared,
             heartbeat,
             epoll,
@@ -66,7 +67,6 @@ impl Worker {
             wake: Arc::clone(&wake),
             listeners: Vec::new(),
             next: WAKE,
-            answerer: Answerer::new(),
             inbox: Inbox::new(),
             outbox: Outbox::new(),
         };
@@ -74,8 +74,13 @@ impl Worker {
         Ok(Self { commands, wake, thread: Some(thread) })
     }
 
-    pub(crate) fn listen(&self, id: ListenersId, sockets: Vec<UdpSocket>) {
-        self.command(Command::Listen(id, sockets));
+    pub(crate) fn listen(
+        &self,
+        id: ListenersId,
+        sockets: Vec<UdpSocket>,
+        askers: Option<Arc<dyn Askers>>,
+    ) {
+        self.command(Command::Listen(id, sockets, askers));
     }
 
     pub(crate) fn close(&self, id: ListenersId) {
@@ -132,6 +137,7 @@ struct Listener {
     id: ListenersId,
     socket: Arc<UdpSocket>,
     port: u16,
+    askers: Option<Arc<dyn Askers>>,
 }
 
 impl Run {
@@ -181,9 +187,9 @@ impl Run {
         }
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Listen(id, sockets) => {
+                Command::Listen(id, sockets, askers) => {
                     for socket in sockets {
-                        self.listen(id, socket);
+                        self.listen(id, socket, askers.clone());
                     }
                 }
                 // Closing takes it out of epoll, unless a question still holds the socket.
@@ -204,7 +210,7 @@ impl Run {
         false
     }
 
-    fn listen(&mut self, id: ListenersId, socket: UdpSocket) {
+    fn listen(&mut self, id: ListenersId, socket: UdpSocket, askers: Option<Arc<dyn Askers>>) {
         self.next += 1;
         let token = self.next;
         let port = socket.local_addr().map(|at| at.port()).unwrap_or_default();
@@ -212,7 +218,7 @@ impl Run {
             tracing::error!(%error, port, "a DNS socket cannot be served");
             return;
         }
-        self.listeners.push(Listener { token, id, socket: Arc::new(socket), port });
+        self.listeners.push(Listener { token, id, socket: Arc::new(socket), port, askers });
     }
 
     /// Answers what has come by one socket.
@@ -222,8 +228,7 @@ impl Run {
         };
         let mut work = Work {
             shared: &self.shared,
-            socket: &listener.socket,
-            port: listener.port,
+            listener,
             answerer: &mut self.answerer,
             outbox: &mut self.outbox,
             forward: &mut self.forward,
@@ -254,8 +259,7 @@ impl Run {
 /// What one datagram needs.
 struct Work<'a> {
     shared: &'a Shared,
-    socket: &'a Arc<UdpSocket>,
-    port: u16,
+    listener: &'a Listener,
     answerer: &'a mut Answerer,
     outbox: &'a mut Outbox,
     forward: &'a mut Datagrams,
@@ -272,9 +276,11 @@ impl Work<'_> {
             }
             Verdict::Answered => self.outbox.keep(ends),
             Verdict::Forward(query) => {
-                let local = ends.local.map(|local| SocketAddr::new(local, self.port));
-                let asked = local.and_then(|local| self.shared.asked.datagram(ends.client, local));
-                if let Err(fault) = self.forward.ask(&query, asked, self.socket, ends) {
+                let Listener { socket, port, askers, .. } = self.listener;
+                let sender = Asking { socket, port: *port, ends, askers: askers.as_deref() };
+                let asked =
+                    sender.local().and_then(|local| self.shared.asked.datagram(ends.client, local));
+                if let Err(fault) = self.forward.ask(&query, asked, &sender) {
                     wire::fail(draft, &query, fault);
                     self.outbox.keep(ends);
                 }

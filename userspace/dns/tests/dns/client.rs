@@ -53,6 +53,13 @@ impl Connection {
         Self(stream)
     }
 
+    /// One whose address the server has not seen yet, and that address.
+    pub(crate) fn open_from(to: SocketAddr) -> (Self, SocketAddr) {
+        let connection = Self::open(to);
+        let local = connection.0.local_addr().unwrap();
+        (connection, local)
+    }
+
     pub(crate) fn send(&mut self, message: &[u8]) {
         let length = u16::try_from(message.len()).unwrap().to_be_bytes();
         self.0.write_all(&[&length, message].concat()).unwrap();

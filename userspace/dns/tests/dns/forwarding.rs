@@ -178,18 +178,17 @@ fn ten_thousand_questions_to_a_dead_server() {
             assert_eq!(answers(&reply), ["known.example. 30 IN A 240.240.0.1"]);
         }
     }
-    assert!(server.metrics.upstream_refused.get() > 8000, "{}", server.metrics);
-    let refused = server.metrics.upstream_refused.get();
-    let over = server.metrics.upstream_duration.count();
-    // The others wait, or on a slow machine have waited in vain by now.
-    assert!((refused..=refused + 1024).contains(&over), "{over} over, {refused} refused");
+    // All but those that wait were told, at once or as soon as others needed their place.
+    let told = server.metrics.upstream_refused.get() + server.metrics.upstream_displaced.get();
+    assert!(told > 7000, "{}", server.metrics);
     // One socket for many questions, once there are many.
     dead.set_nonblocking(true).unwrap();
     let mut buffer = [0; 512];
     let from: Vec<_> = std::iter::from_fn(|| Some(dead.recv_from(&mut buffer).ok()?.1)).collect();
     let ports: HashSet<_> = from.iter().collect();
     assert!(from.len() > 150 && ports.len() <= 130, "{} from {}", from.len(), ports.len());
-    // Another server, were there one, would still be asked.
+    // Another server, were there one, would still be asked: the oldest questions give way.
+    thread::sleep(Duration::from_millis(300));
     let good = Upstream::start(|asked| asked.addresses(5, &["192.0.2.9"]));
     server.server.set_upstreams(Upstreams::new(vec![good.plain()], Foreign::AskIt, Vec::new()));
     let reply = ask_udp(server.address, &query("x.example.", RecordType::A, None));

@@ -3,6 +3,7 @@
 
 mod client;
 mod conformance;
+mod crowd;
 #[path = "../../../../tests/conformance/folder.rs"]
 mod folder;
 mod forwarding;

@@ -9,9 +9,9 @@ use std::{
 };
 
 use egressd_dns::{
-    Foreign, Listeners, Metrics, Names, NotKnown, Server, Upstream, Upstreams, Wiring, plain_socket,
+    Askers, Foreign, Listeners, Metrics, Names, NotKnown, Server, Services, Upstream, Upstreams,
+    Wiring, plain_socket,
 };
-use tokio::runtime::{Builder, Runtime};
 
 use crate::names::Table;
 
@@ -21,8 +21,6 @@ pub(crate) struct Running {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) beats: Arc<AtomicUsize>,
     pub(crate) server: Server,
-    /// Dropped last.
-    _runtime: Runtime,
 }
 
 impl Running {
@@ -44,7 +42,27 @@ impl Running {
 
     /// A server before its first generation.
     pub(crate) fn unpublished(upstreams: Upstreams, change: impl FnOnce(&mut Wiring)) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Self::unpublished_for(upstreams, None, change)
+    }
+
+    /// A server that hears from these whose queries they are.
+    pub(crate) fn for_askers(
+        table: Table,
+        upstreams: Vec<Upstream>,
+        askers: Arc<dyn Askers>,
+    ) -> Self {
+        let upstreams = Upstreams::new(upstreams, Foreign::AskIt, Vec::new());
+        let running = Self::unpublished_for(upstreams, Some(askers), |_| {});
+        let names: Arc<dyn Names> = Arc::new(table);
+        running.server.publish(&names);
+        running
+    }
+
+    fn unpublished_for(
+        upstreams: Upstreams,
+        askers: Option<Arc<dyn Askers>>,
+        change: impl FnOnce(&mut Wiring),
+    ) -> Self {
         let metrics = Arc::new(Metrics::default());
         let beats = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&beats);
@@ -55,8 +73,8 @@ impl Running {
             heartbeat: Arc::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
             }),
+            services: Services::default(),
             metrics: Arc::clone(&metrics),
-            runtime: runtime.handle().clone(),
             tls: None,
         };
         change(&mut wiring);
@@ -69,8 +87,8 @@ impl Running {
             }
         };
         let address = udp.local_addr().unwrap();
-        let listeners = Listeners { udp: vec![vec![udp]], tcp: vec![tcp] };
+        let listeners = Listeners { udp: vec![vec![udp]], tcp: vec![tcp], askers };
         server.listen(listeners).unwrap();
-        Self { address, metrics, beats, server, _runtime: runtime }
+        Self { address, metrics, beats, server }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use egressd_dns::{Foreign, Listeners, Upstreams};
+use egressd_dns::{Foreign, Listeners, Services, SocketKind, Upstreams, plain_socket};
 use hickory_proto::{
     op::{Message, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RecordType},
@@ -17,7 +17,7 @@ use crate::{
     client::{Connection, WAIT, answers, ask_tcp, ask_udp, exchange_udp, query},
     names::Table,
     running::Running,
-    upstream::Upstream,
+    upstream::{Asked, Upstream},
 };
 
 fn table() -> Table {
@@ -113,7 +113,7 @@ fn other_types_classes_and_opcodes_go_upstream() {
     let upstream =
         Upstream::start(|asked| vec![asked.reply(ResponseCode::Refused).to_vec().unwrap()]);
     let server = Running::start(table(), vec![upstream.plain()]);
-    let types = [RecordType::MX, RecordType::HTTPS, RecordType::ANY, RecordType::TXT];
+    let types = [RecordType::MX, RecordType::SRV, RecordType::ANY, RecordType::TXT];
     for record_type in types {
         let reply = ask_udp(server.address, &query("api.example.com.", record_type, None));
         assert_eq!(reply.response_code, ResponseCode::Refused, "{record_type}");
@@ -216,7 +216,7 @@ fn the_answer_comes_from_the_address_asked() {
     let server = alone();
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = socket.local_addr().unwrap().port();
-    let listeners = Listeners { udp: vec![vec![socket]], tcp: Vec::new() };
+    let listeners = Listeners { udp: vec![vec![socket]], tcp: Vec::new(), askers: None };
     let id = server.server.listen(listeners).unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(WAIT)).unwrap();
@@ -248,7 +248,7 @@ fn threads_share_an_address() {
     second.set_reuse_port(true).unwrap();
     second.bind(&address.into()).unwrap();
     let udp = vec![vec![first.into()], vec![second.into()]];
-    server.server.listen(Listeners { udp, tcp: Vec::new() }).unwrap();
+    server.server.listen(Listeners { udp, tcp: Vec::new(), askers: None }).unwrap();
     for _ in 0..50 {
         let reply = ask_udp(address, &query("api.example.com.", RecordType::A, None));
         assert_eq!(reply.answers.len(), 1);
@@ -261,5 +261,73 @@ fn the_heart_beats() {
     let server = alone();
     thread::sleep(Duration::from_millis(1100));
     let beats = server.beats.load(Ordering::Relaxed);
-    assert!((4..=7).contains(&beats), "{beats}");
+    // Two threads, five times a second each.
+    assert!((8..=14).contains(&beats), "{beats}");
+}
+
+#[test]
+fn the_heart_stands_still_while_connections_hang() {
+    // Not all threads are alive: queries over TCP would wait for ever.
+    let hanging = |kind: SocketKind, server: SocketAddr| {
+        if kind == SocketKind::Tcp {
+            thread::sleep(Duration::from_secs(3));
+        }
+        plain_socket(kind, server)
+    };
+    let upstream = Upstream::start(|asked| asked.addresses(5, &["192.0.2.9"]));
+    let upstreams = Upstreams::new(vec![upstream.plain()], Foreign::AskIt, Vec::new());
+    let server = Running::start_with(table(), upstreams, |wiring| {
+        wiring.sockets = Arc::new(hanging);
+    });
+    let mut connection = Connection::open(server.address);
+    connection.send(&query("x.example.", RecordType::A, None).to_vec().unwrap());
+    thread::sleep(Duration::from_millis(1000));
+    let before = server.beats.load(Ordering::Relaxed);
+    thread::sleep(Duration::from_millis(1000));
+    assert_eq!(server.beats.load(Ordering::Relaxed), before);
+    // Over UDP everything goes on, and the sign comes back with the thread.
+    let reply = ask_udp(server.address, &query("api.example.com.", RecordType::A, None));
+    assert_eq!(reply.answers.len(), 1);
+    assert!(connection.receive().is_some());
+    thread::sleep(Duration::from_millis(500));
+    assert!(server.beats.load(Ordering::Relaxed) > before);
+}
+
+#[test]
+fn what_says_how_a_known_host_is_reached_is_hidden() {
+    let hint = |asked: &Asked| asked.addresses(5, &["192.0.2.9"]);
+    let upstream = Upstream::start(hint);
+    let plain = vec![upstream.plain()];
+    let server = Running::start(table(), plain.clone());
+    server.server.set_search("corp.example");
+    let names = [
+        "api.example.com.",
+        "_8443._https.api.example.com.",
+        "x.wild.example.",
+        "api.example.com.corp.example.",
+    ];
+    for name in names {
+        for record_type in [RecordType::HTTPS, RecordType::SVCB] {
+            for ask in [ask_udp, ask_tcp] {
+                let reply = ask(server.address, &query(name, record_type, Some(1232)));
+                assert_eq!(reply.response_code, ResponseCode::NoError, "{name}");
+                assert!(reply.answers.is_empty() && reply.authoritative, "{name}");
+            }
+        }
+    }
+    assert_eq!(upstream.queries(), 0);
+    // Those of others, and other records of ours, are asked for.
+    for (name, record_type) in
+        [("other.example.", RecordType::HTTPS), ("api.example.com.", RecordType::TXT)]
+    {
+        ask_udp(server.address, &query(name, record_type, None));
+    }
+    assert_eq!(upstream.queries(), 2);
+    // As Istio does it.
+    let upstreams = Upstreams::new(plain, Foreign::AskIt, Vec::new());
+    let server = Running::start_with(table(), upstreams, |wiring| {
+        wiring.services = Services::Forwarded;
+    });
+    ask_udp(server.address, &query("api.example.com.", RecordType::HTTPS, None));
+    assert_eq!(upstream.queries(), 3);
 }
