@@ -17,6 +17,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 
+use super::headers::hop;
+
 /// A body as it is given to an upstream connection.
 pub(crate) enum RequestBody {
     /// There is none.
@@ -204,7 +206,10 @@ impl Source {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => Piece::Data(data),
                 Err(frame) => match frame.into_trailers() {
-                    Ok(trailers) => Piece::Trailers(trailers),
+                    Ok(mut trailers) => {
+                        hop::strip_trailers(&mut trailers);
+                        Piece::Trailers(trailers)
+                    }
                     Err(_unknown) => return Poll::Ready(Ok(Some(Piece::Data(Bytes::new())))),
                 },
             },

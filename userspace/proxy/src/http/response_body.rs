@@ -18,7 +18,7 @@ use super::{
     circuit::Permit,
     deadline::Limit,
     failure::broken_details,
-    headers::name,
+    headers::{hop, name},
     log::RequestLog,
     outgoing::{Outgoing, Spoken},
     pool::{Exchanged, H1, H2, Unsent},
@@ -254,7 +254,10 @@ impl Body for ResponseBody {
             Source::Upstream(from) => from,
         };
         match from.poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    hop::strip_trailers(trailers);
+                }
                 if let Some(limit) = &from.limit {
                     limit.moved();
                 }

@@ -43,6 +43,15 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
     headers.remove(name::DECORATOR_OPERATION);
 }
 
+/// Takes out of trailers what is between us and one side, and what says where a message ends: on HTTP/1
+/// anybody may write it there, and on HTTP/2 it may end the connection, which others share.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_common(trailers);
+    for name in [header::CONTENT_LENGTH, header::HOST, header::TRAILER] {
+        trailers.remove(name);
+    }
+}
+
 /// Whether a header lists a token.
 pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers
@@ -130,6 +139,16 @@ mod tests {
         ]);
         assert_eq!(left, ["host", "te", "x-yours"]);
         assert_eq!(stripped(&[("te", "gzip")]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_connections() {
+        let mut trailers = HeaderMap::new();
+        for name in ["connection", "transfer-encoding", "content-length", "host", "grpc-status"] {
+            trailers.append(name, HeaderValue::from_static("0"));
+        }
+        strip_trailers(&mut trailers);
+        assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["grpc-status"]);
     }
 
     #[test]

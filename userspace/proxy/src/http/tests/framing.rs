@@ -180,3 +180,52 @@ async fn tunnels_are_not_ended() {
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert_eq!(bed.said().await, "403 - upgrade_failed");
 }
+
+#[tokio::test]
+async fn answers_are_not_split() {
+    // What an application sends comes back in a header, as it is and decoded.
+    let upstream = Upstream::echo().await;
+    let mut route = plain("a");
+    route.response_headers = set(
+        &[
+            ("x-path", "%REQ(:PATH)%"),
+            ("x-back", "%REQ(x-there)%"),
+            ("x-command", "%REQ(x-command)%"),
+        ],
+        &[],
+    );
+    let redirect = egressd_tables::Redirect {
+        status: 302,
+        authority: "b.example".into(),
+        path: egressd_tables::PathRedirect::Whole("".into()),
+        scheme: None,
+        port: None,
+    };
+    let away = super::support::route(egressd_tables::RouteAction::Redirect(redirect));
+    let bed = bed().host("a", route, &[upstream.addr]).host("b", away, &[]).start().await;
+    let evil = "%0d%0aSet-Cookie:%20evil=1";
+    let asked = format!(
+        "GET /{evil} HTTP/1.1\r\nHost: a\r\nX-There: {evil}\r\nX-Command: %UPSTREAM_HOST%%%\r\n\r\n\
+         GET /{evil} HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n"
+    );
+    let answer = bed.raw(asked.as_bytes()).await;
+    assert!(answer.contains(&format!("x-path: /{evil}\r\n")), "{answer}");
+    assert!(answer.contains(&format!("x-back: {evil}\r\n")), "{answer}");
+    // What came in a header is a value, whatever it looks like.
+    assert!(answer.contains("x-command: %UPSTREAM_HOST%%%\r\n"), "{answer}");
+    assert!(answer.contains(&format!("location: http://b.example/{evil}\r\n")), "{answer}");
+    assert!(!answer.to_ascii_lowercase().contains("\nset-cookie"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed_in_time() {
+    let idle = std::time::Duration::from_millis(150);
+    let settings = HttpSettings { idle_connection: idle, ..HttpSettings::default() };
+    let upstream = Upstream::echo().await;
+    let bed = bed().host("a", plain("a"), &[upstream.addr]).settings(settings).start().await;
+    let start = std::time::Instant::now();
+    let answer = bed.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(start.elapsed() >= idle);
+    assert_eq!(bed.said().await, "200 - via_upstream");
+}

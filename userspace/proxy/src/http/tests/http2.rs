@@ -320,3 +320,55 @@ async fn uploads_that_nobody_takes_hold_up_no_others() {
         one.abort();
     }
 }
+
+#[tokio::test]
+async fn headers_beyond_measure() {
+    let upstream = Upstream::echo().await;
+    let bed = bed().host("a", plain("a"), &[upstream.addr]).http2().start().await;
+    let mut sender = connect(&bed).await;
+    let mut request = ask("/", "");
+    request.headers_mut().insert("x", "y".repeat(61 * 1024).parse().unwrap());
+    match sender.send_request(request).await {
+        Ok(answer) => assert_eq!(answer.status(), 431),
+        Err(refused) => assert!(!refused.is_timeout()),
+    }
+    assert_eq!(upstream.requests(), 0);
+    let mut other = connect(&bed).await;
+    assert_eq!(other.send_request(ask("/", "")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_drained_connection_answers_what_is_under_way() {
+    let upstream = Upstream::http1(|_, _| async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        text("late")
+    })
+    .await;
+    let bed = bed().host("a", plain("a"), &[upstream.addr]).http2().start().await;
+    let io = TokioIo::new(dial(bed.front).await);
+    let shaken = http2::handshake::<_, _, Body>(TokioExecutor::new(), io).await;
+    let (mut sender, connection) = shaken.unwrap();
+    let ended = tokio::spawn(connection);
+    let asking = sender.send_request(ask("/", ""));
+    let drain = async {
+        until("the request is there", || upstream.requests() == 1).await;
+        bed.drain.notify_waiters();
+    };
+    let (answer, ()) = tokio::join!(asking, drain);
+    assert_eq!(Answer::read(answer.unwrap()).await.body, "late");
+    tokio::time::timeout(crate::testing::PATIENCE, ended).await.unwrap().unwrap().ok();
+    assert!(sender.send_request(ask("/", "")).await.is_err());
+}
+
+#[tokio::test]
+async fn trailers_of_http1_end_no_connection_of_others() {
+    let upstream = Upstream::http2(|request, _| seen(request)).await;
+    let bed = bed().host("a", speaking(UpstreamHttp::Http2), &[upstream.addr]).start().await;
+    let chunks = "1\r\na\r\n0\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n";
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\
+                Connection: close\r\n\r\n";
+    let answer = bed.raw(format!("{head}{chunks}").as_bytes()).await;
+    assert!(answer.contains("[a]\nx=y"), "{answer}");
+    assert_eq!(bed.get("a", "/").await.status, 200);
+    assert_eq!(upstream.connections(), 1);
+}
