@@ -41,7 +41,7 @@ pub(crate) trait Router: Send + Sync {
     }
 
     /// The listener behind a door; `None` if there is none, or none any more. Default: never.
-    fn listener(&self, door: &Door) -> Option<Arc<Listener>> {
+    fn listener(&self, door: &Door) -> Option<Listener> {
         let _ = door;
         None
     }
@@ -49,7 +49,7 @@ pub(crate) trait Router: Send + Sync {
     /// What is done with a connection that came in by a listener of our own. Default: nothing.
     fn arrange(
         &self,
-        listener: &Arc<Listener>,
+        listener: &Listener,
         destination: OriginalDst,
         sniffed: &Sniffed,
     ) -> Arrangement {
@@ -164,13 +164,13 @@ impl Router for Generation {
         }
     }
 
-    fn listener(&self, door: &Door) -> Option<Arc<Listener>> {
+    fn listener(&self, door: &Door) -> Option<Listener> {
         self.behind(door)
     }
 
     fn arrange(
         &self,
-        listener: &Arc<Listener>,
+        listener: &Listener,
         destination: OriginalDst,
         sniffed: &Sniffed,
     ) -> Arrangement {

@@ -1,5 +1,6 @@
 //! The whole answer to one call: connection and, if it carries one, request.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use crate::decide::{Action, Decision, Flow, Sniffed};
@@ -80,8 +81,8 @@ impl Answer {
     }
 
     /// The listener's name.
-    pub fn listener(&self) -> &str {
-        &self.decision.listener.name
+    pub fn listener(&self) -> Cow<'_, str> {
+        self.decision.listener.name()
     }
 
     /// The route's name; empty where there is none or it has none.

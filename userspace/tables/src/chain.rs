@@ -39,7 +39,7 @@ pub struct Chain {
     pub terminate: Option<Arc<ServerTlsSettings>>,
     /// `strict`: names of which a ClientHello must carry one; a connection that is not TLS is
     /// refused too unless `plaintext_allowed`.
-    pub(crate) expected: Option<ExpectedName>,
+    pub(crate) expected: Option<Box<ExpectedName>>,
 }
 
 /// `strict`: what a connection to a VIP must ask for.
@@ -104,8 +104,17 @@ struct Leaf {
 }
 
 impl ChainIndex {
+    /// The index of these chains but those that take every connection; nothing if there are no others.
+    pub(crate) fn of(chains: &[Arc<Chain>]) -> Option<Box<Self>> {
+        let mut asking = chains.iter().filter(|chain| !chain.asks_nothing()).peekable();
+        asking.peek()?;
+        let mut index = Self::default();
+        asking.for_each(|chain| index.insert(chain));
+        Some(Box::new(index))
+    }
+
     /// Adds a chain under all its criteria. A place that is taken stays with the earlier chain.
-    pub(crate) fn insert(&mut self, chain: &Arc<Chain>) {
+    fn insert(&mut self, chain: &Arc<Chain>) {
         if chain.destinations.is_empty() {
             self.any.insert(chain);
         }

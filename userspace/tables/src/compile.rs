@@ -38,7 +38,7 @@ use egressd_model::Model;
 use egressd_model::resource::MeshConfig;
 use egressd_model::value::IpRange;
 
-use crate::chain::{Chain, ChainAction, ChainIndex};
+use crate::chain::{Chain, ChainAction};
 use crate::compile::clusters::{ByName, Clusters};
 use crate::compile::context::Context;
 use crate::compile::endpoints::Workloads;
@@ -51,7 +51,7 @@ use crate::compile::short_names::ShortNames;
 use crate::compile::vhosts::Vhosts;
 use crate::decide::Original;
 use crate::fast::FastMap;
-use crate::listener::{Bind, Listener, Sniff};
+use crate::listener::{Bind, Listener, ListenerRules, Sniff};
 use crate::options::{Answers, Node, Options};
 use crate::route::RouteTable;
 use crate::tables::Tables;
@@ -112,7 +112,7 @@ pub(crate) fn compile(
     // Sockets come last: who opens one has its address.
     listeners.sort_by_key(|listener| matches!(listener.bind, Bind::Socket(_)));
     let proxy_port = proxy.as_ref().map(|(port, _)| *port);
-    listeners.extend(proxy.map(|(port, table)| Arc::new(http_proxy(port, table, node))));
+    listeners.extend(proxy.map(|(port, table)| http_proxy(port, table, node)));
     let mut of_gateways = ByName::default();
     let gateways = gateways::build(model, &context, &mut of_gateways);
     let delegates = || model.virtual_services().iter().any(|rule| delegates::is_part(rule));
@@ -130,7 +130,7 @@ pub(crate) fn compile(
     for listener in listeners {
         match listener.bind {
             Bind::Address(ip) | Bind::Socket(ip) => {
-                addresses.insert((ip.to_canonical(), listener.port), listener);
+                addresses.insert((ip.to_canonical(), listener.port), listener.rules);
             }
             Bind::Wildcard => {
                 wildcards.insert(listener.port, listener);
@@ -140,7 +140,7 @@ pub(crate) fn compile(
     let tables = Tables {
         addresses: Arc::new(addresses),
         wildcards,
-        virtual_outbound: Arc::new(policy.virtual_outbound(options, detection)),
+        virtual_outbound: policy.virtual_outbound(options, detection),
         vips: Arc::new(originals(&services, &policy)),
         vip_ranges,
         names: Arc::new(name_table::build(&services)),
@@ -196,16 +196,16 @@ fn http_proxy(port: u16, table: Arc<RouteTable>, node: &Node) -> Listener {
         terminate: None,
         expected: None,
     });
-    Listener {
-        name: Arc::from(format!("{ip}_{port}")),
-        bind: Bind::Socket(ip),
-        port,
+    let rules = ListenerRules {
+        name: None,
+        is_socket: true,
         sniff: Sniff::default(),
-        chains: vec![Arc::clone(&chain)],
+        chains: Box::from([Arc::clone(&chain)]),
         default_chain: chain,
-        services: Vec::new(),
-        conflicts: Vec::new(),
+        services: Box::default(),
+        conflicts: Box::default(),
         reserved: None,
-        index: ChainIndex::default(),
-    }
+        index: None,
+    };
+    Listener { bind: Bind::Socket(ip), port, rules: Arc::new(rules) }
 }

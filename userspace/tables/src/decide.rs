@@ -40,7 +40,7 @@ pub enum Sniffed<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The listener that it met.
-    pub listener: Arc<Listener>,
+    pub listener: Listener,
     /// The filter chain it found there.
     pub chain: Arc<Chain>,
     /// By what it found it.
@@ -90,20 +90,22 @@ const ISTIO_PORTS: [u16; 2] = [15001, 15006];
 
 impl Tables {
     /// The listener that a connection to this destination meets.
-    pub fn listener(&self, destination: SocketAddr) -> &Arc<Listener> {
+    pub fn listener(&self, destination: SocketAddr) -> Listener {
         let (ip, port) = (destination.ip().to_canonical(), destination.port());
-        let wildcard = || self.wildcards.get(&port);
-        self.addresses.get(&(ip, port)).or_else(wildcard).unwrap_or(&self.virtual_outbound)
+        match self.addresses.get(&(ip, port)) {
+            Some(rules) => Listener::at(ip, port, rules),
+            None => self.wildcards.get(&port).unwrap_or(&self.virtual_outbound).clone(),
+        }
     }
 
     /// Decides a connection. Pure: the same flow gives the same answer.
     pub fn decide(&self, flow: &Flow<'_>) -> Decision {
-        self.decide_on(self.listener(flow.destination), flow)
+        self.decide_on(&self.listener(flow.destination), flow)
     }
 
     /// Decides a connection that a socket of the listener's own accepted: a gateway's server or the
     /// explicit HTTP proxy.
-    pub fn decide_on(&self, listener: &Arc<Listener>, flow: &Flow<'_>) -> Decision {
+    pub fn decide_on(&self, listener: &Listener, flow: &Flow<'_>) -> Decision {
         let destination = flow.destination.ip().to_canonical();
         let (chain, matched) = match &listener.reserved {
             Some(chain) if ISTIO_PORTS.contains(&flow.destination.port()) => (chain, Matched::Any),
@@ -126,7 +128,7 @@ impl Tables {
             },
         };
         Decision {
-            listener: Arc::clone(listener),
+            listener: listener.clone(),
             chain: Arc::clone(chain),
             matched,
             action,

@@ -26,5 +26,5 @@ pub struct GatewayServer {
     /// TLS towards clients.
     pub tls: Option<ServerTlsSettings>,
     /// What becomes of its connections; one listener for all servers of a bind and port.
-    pub listener: Arc<Listener>,
+    pub listener: Listener,
 }

@@ -42,7 +42,9 @@ pub use compiler::Compiler;
 pub use decide::{Action, Decision, Flow, Original, Refusal, Sniffed};
 pub use explain::{Explanation, Passed, Stage, Step};
 pub use gateway::GatewayServer;
-pub use listener::{Bind, Conflict, ConflictReason, Listener, Sniff, VIRTUAL_OUTBOUND};
+pub use listener::{
+    Bind, Conflict, ConflictReason, Listener, ListenerRules, Sniff, VIRTUAL_OUTBOUND,
+};
 pub use names::{NameEntry, NameTable};
 pub use options::{Answers, IpFamilies, Node, Options};
 pub use route::{

@@ -1,7 +1,9 @@
 //! Listeners: the rule sets that captured connections meet (semantics.md §0).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,28 +14,38 @@ use crate::service::ServiceId;
 /// Name of the listener for destinations that no other one has.
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 
-/// One rule set: filter chains, of which the connection chooses one.
+/// One rule set, and the address and port it is for. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
-    /// `0.0.0.0_PORT`, `VIP_PORT`, or [`VIRTUAL_OUTBOUND`].
-    pub name: Arc<str>,
     /// What it is bound to.
     pub bind: Bind,
     /// The port; 0 for [`VIRTUAL_OUTBOUND`].
     pub port: u16,
+    pub(crate) rules: Arc<ListenerRules>,
+}
+
+/// Filter chains, of which the connection chooses one. Where one service has several addresses for
+/// itself, their listeners share them: those are most of what many hosts cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerRules {
+    /// What it is called if not by its address and port.
+    pub(crate) name: Option<Arc<str>>,
+    /// A real socket of the proxy.
+    pub(crate) is_socket: bool,
     /// What must be known of a connection before it is decided.
     pub sniff: Sniff,
     /// Its chains, in the order in which they were added.
-    pub chains: Vec<Arc<Chain>>,
+    pub chains: Box<[Arc<Chain>]>,
     /// The chain for everything that no other chain has.
     pub default_chain: Arc<Chain>,
     /// The services that share it, oldest first.
-    pub services: Vec<ServiceId>,
+    pub services: Box<[ServiceId]>,
     /// What was left out because an older service was there before.
-    pub conflicts: Vec<Conflict>,
+    pub conflicts: Box<[Conflict]>,
     /// The chain for Istio's own ports 15001 and 15006, where its answers are asked for.
     pub(crate) reserved: Option<Arc<Chain>>,
-    pub(crate) index: ChainIndex,
+    /// Nothing if there is no chain but the default one.
+    pub(crate) index: Option<Box<ChainIndex>>,
 }
 
 /// What a listener is bound to.
@@ -55,8 +67,8 @@ pub struct Sniff {
     pub tls: bool,
     /// Whether it begins with an HTTP request.
     pub http: bool,
-    /// How long to wait for the first bytes; nothing: for ever. A connection that stays silent
-    /// longer is decided as [`Sniffed::Raw`].
+    /// How long to wait for the first bytes; nothing: Istio waits for ever, the proxy for
+    /// [`crate::TCP_IDLE`]. A connection that stays silent longer is decided as [`Sniffed::Raw`].
     pub timeout: Option<Duration>,
 }
 
@@ -103,16 +115,48 @@ impl fmt::Display for ConflictReason {
 }
 
 impl Listener {
+    /// The listener of an address and port.
+    pub(crate) fn at(ip: IpAddr, port: u16, rules: &Arc<ListenerRules>) -> Self {
+        let bind = if rules.is_socket { Bind::Socket(ip) } else { Bind::Address(ip) };
+        Self { bind, port, rules: Arc::clone(rules) }
+    }
+
+    /// `0.0.0.0_PORT`, `VIP_PORT`, or [`VIRTUAL_OUTBOUND`].
+    pub fn name(&self) -> Cow<'_, str> {
+        match (&self.rules.name, self.bind) {
+            (Some(name), _) => Cow::Borrowed(name),
+            (None, Bind::Address(ip) | Bind::Socket(ip)) => {
+                Cow::Owned(format!("{ip}_{}", self.port))
+            }
+            (None, Bind::Wildcard) => Cow::Owned(format!("0.0.0.0_{}", self.port)),
+        }
+    }
+
+    /// Whether it is the same object.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.bind, self.port) == (other.bind, other.port) && Arc::ptr_eq(&self.rules, &other.rules)
+    }
+}
+
+/// A listener is its rules in their place.
+impl Deref for Listener {
+    type Target = ListenerRules;
+
+    fn deref(&self) -> &ListenerRules {
+        &self.rules
+    }
+}
+
+impl ListenerRules {
     /// The chain for a connection, and by what it was found.
     pub fn select(&self, destination: IpAddr, sniffed: &Sniffed<'_>) -> (&Arc<Chain>, Matched) {
-        match self.index.find(destination, sniffed) {
-            Some((chain, matched)) => (chain, matched),
-            None => (&self.default_chain, Matched::Default),
-        }
+        let found = self.index.as_ref().and_then(|index| index.find(destination, sniffed));
+        found.unwrap_or((&self.default_chain, Matched::Default))
     }
 
     /// Whether a connection may end elsewhere than in the catch-all whatever its destination.
     pub fn acts_on_any_destination(&self) -> bool {
-        !self.default_chain.catch_all || self.index.has_rules_for_any_destination()
+        let rules = self.index.as_ref().is_some_and(|index| index.has_rules_for_any_destination());
+        !self.default_chain.catch_all || rules
     }
 }

@@ -12,7 +12,7 @@ use crate::compile;
 use crate::decide::Original;
 use crate::fast::FastMap;
 use crate::gateway::GatewayServer;
-use crate::listener::Listener;
+use crate::listener::{Listener, ListenerRules};
 use crate::names::NameTable;
 use crate::options::{Node, Options};
 use crate::rows::KernelRows;
@@ -27,11 +27,11 @@ pub struct Tables {
     /// Every service the node sees, by host and namespace.
     pub(crate) services: Arc<Vec<Arc<Service>>>,
     /// Listeners bound to an address.
-    pub(crate) addresses: Arc<FastMap<(IpAddr, u16), Arc<Listener>>>,
+    pub(crate) addresses: Arc<FastMap<(IpAddr, u16), Arc<ListenerRules>>>,
     /// Listeners bound to every address.
-    pub(crate) wildcards: FastMap<u16, Arc<Listener>>,
+    pub(crate) wildcards: FastMap<u16, Listener>,
     /// The listener for everything else.
-    pub(crate) virtual_outbound: Arc<Listener>,
+    pub(crate) virtual_outbound: Listener,
     /// Clusters by name.
     pub(crate) clusters: Arc<FastMap<Arc<str>, Arc<Cluster>>>,
     /// What "the original destination" means for each allocated VIP.
@@ -57,17 +57,19 @@ impl Tables {
     }
 
     /// Every listener: those of addresses, those of ports, [`crate::VIRTUAL_OUTBOUND`] last.
-    pub fn listeners(&self) -> Vec<&Arc<Listener>> {
-        let mut all: Vec<_> = self.addresses.values().chain(self.wildcards.values()).collect();
+    pub fn listeners(&self) -> Vec<Listener> {
+        let addresses = self.addresses.iter();
+        let addresses = addresses.map(|((ip, port), rules)| Listener::at(*ip, *port, rules));
+        let mut all: Vec<_> = addresses.chain(self.wildcards.values().cloned()).collect();
         all.sort_by_key(|listener| (listener.bind, listener.port));
-        all.push(&self.virtual_outbound);
+        all.push(self.virtual_outbound.clone());
         all
     }
 
     /// The listeners that need a real socket of the proxy: the explicit HTTP proxy, and Sidecar
     /// listeners with `captureMode: NONE`.
-    pub fn sockets(&self) -> impl Iterator<Item = &Arc<Listener>> {
-        let real = |listener: &&Arc<Listener>| matches!(listener.bind, crate::Bind::Socket(_));
+    pub fn sockets(&self) -> impl Iterator<Item = Listener> {
+        let real = |listener: &Listener| matches!(listener.bind, crate::Bind::Socket(_));
         self.listeners().into_iter().filter(real)
     }
 

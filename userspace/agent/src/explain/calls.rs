@@ -90,7 +90,7 @@ fn try_answer(file: &Path, tables: &Tables) -> Result<(), Failure> {
         let answer = call.answer(tables).map_err(fail)?;
         let line = AnswerLine {
             result: answer.result(),
-            listener: answer.listener(),
+            listener: &answer.listener(),
             route: answer.route(),
         };
         serde_json::to_writer(&mut out, &line).map_err(|error| Failure::Write(error.into()))?;

@@ -1,6 +1,9 @@
 //! Explanations for programs: one JSON object a target, one a line.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use serde::Serialize;
 
@@ -10,7 +13,7 @@ use super::Explained;
 struct ExplanationLine<'a> {
     target: &'a str,
     result: String,
-    listener: &'a str,
+    listener: Cow<'a, str>,
     route: &'a str,
     steps: Vec<StepObject<'a>>,
     hints: &'a [String],

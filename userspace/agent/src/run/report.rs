@@ -25,7 +25,7 @@ pub(super) fn conflicts(tables: &Tables) {
     for listener in tables.listeners() {
         for conflict in &listener.conflicts {
             tracing::warn!(
-                listener = %listener.name,
+                listener = %listener.name(),
                 winner = host(conflict.winner),
                 loser = host(conflict.loser),
                 reason = %conflict.reason,

@@ -11,8 +11,8 @@ use super::{Filter, Table};
 pub(super) fn table(tables: &Tables, filter: &Filter) -> Table {
     let mut table = Table::new(&["ADDRESSES", "PORT", "MATCH", "DESTINATION"]);
     for listener in chosen(tables, filter) {
-        for chain in chains(listener).filter(|chain| has_host(tables, filter, chain)) {
-            table.add([address(listener), port(listener), matches(chain), destination(chain)]);
+        for chain in chains(&listener).filter(|chain| has_host(tables, filter, chain)) {
+            table.add([address(&listener), port(&listener), matches(chain), destination(chain)]);
         }
     }
     table
@@ -20,24 +20,24 @@ pub(super) fn table(tables: &Tables, filter: &Filter) -> Table {
 
 /// Every listener with its chains.
 pub(super) fn json(tables: &Tables, filter: &Filter) -> Value {
-    chosen(tables, filter).map(|listener| one(tables, listener)).collect()
+    chosen(tables, filter).map(|listener| one(tables, &listener)).collect()
 }
 
 /// The listeners for captured connections, and those of egress gateways.
-pub(super) fn all(tables: &Tables) -> Vec<&Arc<Listener>> {
+pub(super) fn all(tables: &Tables) -> Vec<Listener> {
     let mut all = tables.listeners();
     for server in tables.gateway_servers() {
-        if !all.iter().any(|known| Arc::ptr_eq(known, &server.listener)) {
-            all.push(&server.listener);
+        if !all.iter().any(|known| known.is(&server.listener)) {
+            all.push(server.listener.clone());
         }
     }
     all
 }
 
-fn chosen<'a>(tables: &'a Tables, filter: &'a Filter) -> impl Iterator<Item = &'a Arc<Listener>> {
+fn chosen<'a>(tables: &'a Tables, filter: &'a Filter) -> impl Iterator<Item = Listener> {
     all(tables).into_iter().filter(|listener| {
         let any_address = matches!(listener.bind, Bind::Wildcard);
-        filter.name(&listener.name)
+        filter.name(&listener.name())
             && filter.port(listener.port)
             && (filter.address.is_none()
                 || filter.addresses([address(listener)])
@@ -136,7 +136,7 @@ fn one(tables: &Tables, listener: &Listener) -> Value {
         })
     });
     json!({
-        "name": *listener.name,
+        "name": listener.name(),
         "address": address(listener),
         "port": listener.port,
         "inspectsTls": listener.sniff.tls,

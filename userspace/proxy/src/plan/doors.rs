@@ -56,16 +56,16 @@ pub(crate) fn wanted_at_door(listener: &Listener) -> Option<Wanted> {
 
 impl Generation {
     /// The listener behind a door.
-    pub(super) fn behind(&self, door: &Door) -> Option<Arc<Listener>> {
+    pub(super) fn behind(&self, door: &Door) -> Option<Listener> {
         match door {
             Door::Listener(addr) => {
                 let listener = self.tables.listener(*addr);
-                matches!(listener.bind, tables::Bind::Socket(_)).then(|| Arc::clone(listener))
+                matches!(listener.bind, tables::Bind::Socket(_)).then_some(listener)
             }
             Door::Gateway { bind, port } => {
                 let mut servers = self.tables.gateway_servers().iter();
                 let server = servers.find(|one| one.bind == *bind && one.port == *port)?;
-                Some(Arc::clone(&server.listener))
+                Some(server.listener.clone())
             }
         }
     }
@@ -73,7 +73,7 @@ impl Generation {
     /// What is done with a connection that came in by a listener of our own.
     pub(super) fn at_door(
         &self,
-        listener: &Arc<Listener>,
+        listener: &Listener,
         destination: OriginalDst,
         sniffed: &Sniffed,
     ) -> Arrangement {

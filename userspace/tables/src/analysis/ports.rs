@@ -14,7 +14,7 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     let mut told = BTreeSet::new();
     for listener in world.subject.tables.listeners() {
         for conflict in &listener.conflicts {
-            tell(world, listener, conflict, &mut told, findings);
+            tell(world, &listener, conflict, &mut told, findings);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::compile::context::{Context, GatewayName};
 use crate::compile::delegates::Delegates;
 use crate::compile::virtual_services::Rule;
 use crate::gateway::GatewayServer;
-use crate::listener::{Bind, Listener, Sniff};
+use crate::listener::{Bind, Listener, ListenerRules, Sniff};
 use crate::tcp::TcpRoute;
 
 /// One server and the rules bound to its gateway.
@@ -155,7 +155,7 @@ impl<'a, 'm> Bound<'a, 'm> {
         served
     }
 
-    fn finish(&self, bind: &str, listener: &Arc<Listener>) -> GatewayServer {
+    fn finish(&self, bind: &str, listener: &Listener) -> GatewayServer {
         GatewayServer {
             gateway: self.gateway.meta.key(),
             port_name: Arc::from(self.port_name),
@@ -164,7 +164,7 @@ impl<'a, 'm> Bound<'a, 'm> {
             protocol: self.protocol,
             hosts: self.server.hosts.iter().map(|host| host.value.clone()).collect(),
             tls: self.server.tls.as_deref().cloned(),
-            listener: Arc::clone(listener),
+            listener: listener.clone(),
         }
     }
 }
@@ -204,15 +204,7 @@ fn listener(
         }
     }
     let chains: Vec<_> = chains.into_iter().map(Arc::new).collect();
-    let mut index = ChainIndex::default();
-    let mut default_chain = None;
-    for chain in &chains {
-        if chain.asks_nothing() {
-            default_chain.get_or_insert_with(|| Arc::clone(chain));
-        } else {
-            index.insert(chain);
-        }
-    }
+    let default_chain = chains.iter().find(|chain| chain.asks_nothing()).cloned();
     let closed = || {
         let route = TcpRoute::to(context.cluster(BLACK_HOLE));
         let chain = chain("no server", Vec::new(), ChainAction::Tcp(Arc::new(route)));
@@ -221,18 +213,19 @@ fn listener(
     let address = if bind.is_empty() { "0.0.0.0" } else { bind };
     let tls =
         chains.iter().any(|chain| !chain.server_names.is_empty() || chain.terminate.is_some());
-    Listener {
-        name: Arc::from(format!("{address}_{port}")),
-        bind: bind.parse().map_or(Bind::Wildcard, Bind::Socket),
-        port,
+    let rules = ListenerRules {
+        name: Some(Arc::from(format!("{address}_{port}"))),
+        is_socket: true,
         sniff: Sniff { tls, http: false, timeout: None },
         default_chain: default_chain.unwrap_or_else(closed),
-        chains,
-        services: Vec::new(),
-        conflicts: Vec::new(),
+        index: ChainIndex::of(&chains),
+        chains: chains.into(),
+        services: Box::default(),
+        conflicts: Box::default(),
         reserved: None,
-        index,
-    }
+    };
+    let bind = bind.parse().map_or(Bind::Wildcard, Bind::Socket);
+    Listener { bind, port, rules: Arc::new(rules) }
 }
 
 /// The names that a server asks of ClientHellos; none for `*`.

@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use egressd_abi::{NO_SERVICE, OnDown, Row, RowKey, RowVerdict};
 use egressd_model::resource::Resolution;
@@ -29,7 +28,7 @@ use crate::service::{Service, ServiceId};
 /// Builds the rows.
 pub(crate) fn build(
     services: &Directory,
-    listeners: &[Arc<Listener>],
+    listeners: &[Listener],
     vip_ranges: &[IpRange],
     policy: &Policy,
 ) -> KernelRows {

@@ -18,7 +18,7 @@ use crate::chain::{Chain, ChainAction};
 use crate::compile::context::Context;
 use crate::compile::listeners::entry::Entry;
 use crate::compile::listeners::make::Make;
-use crate::compile::memo::KnownListener;
+use crate::compile::memo::{Id, KnownListener};
 use crate::compile::policy::Policy;
 use crate::compile::scope::{Egress, EgressPort};
 use crate::compile::services::{Seen, View};
@@ -35,7 +35,7 @@ pub(crate) struct Listeners<'a> {
     /// How many service ports want an address and port.
     wanted: FastMap<(IpAddr, u16), u32>,
     /// Listeners that one service has for itself.
-    finished: Vec<Arc<Listener>>,
+    finished: Vec<Listener>,
 }
 
 /// What listeners have in common.
@@ -199,8 +199,9 @@ impl<'a> Listeners<'a> {
         }
     }
 
-    /// Finishes the listener of an address that no other service wants: that of the compilation
-    /// before, if nothing of it has changed. Says no where the address is shared.
+    /// Finishes the listener of an address that no other service wants. Its rules are those of the
+    /// service's other addresses, and of the compilation before, if nothing of them has changed. Says
+    /// no where the address is shared.
     fn lone(&mut self, make: &Make<'_, '_, '_>, bind: Bind, vhosts: &mut Vhosts<'_, '_>) -> bool {
         let (Bind::Address(ip), port) = (bind, make.port) else { return false };
         let key = (ip, port.number);
@@ -220,8 +221,9 @@ impl<'a> Listeners<'a> {
                 && Arc::ptr_eq(&known.clusters, clusters)
                 && known.virtual_host.as_ref().map(Arc::as_ptr) == own.as_ref().map(Arc::as_ptr)
         };
+        let key = (Id::of(&**make.service), Id::of(make.view.entry), port.number);
         if let Some(known) = memo.get(&key, holds) {
-            self.finished.push(known.listener);
+            self.finished.push(Listener::at(ip, port.number, &known.rules));
             return true;
         }
         let mut entry = Entry::new(port.protocol);
@@ -229,7 +231,7 @@ impl<'a> Listeners<'a> {
         for chain in make.chains(bind, &[], vhosts) {
             entry.merge(&chain, id);
         }
-        let listener = Arc::new(entry.finish(bind, port.number, &self.rest));
+        let listener = entry.finish(bind, port.number, &self.rest);
         // The policy's own chain belongs to one generation.
         if !listener.default_chain.catch_all {
             let known = KnownListener {
@@ -237,7 +239,7 @@ impl<'a> Listeners<'a> {
                 service: Arc::clone(make.service),
                 clusters: Arc::clone(clusters),
                 virtual_host: own,
-                listener: Arc::clone(&listener),
+                rules: Arc::clone(&listener.rules),
             };
             memo.keep(key, known);
         }
@@ -275,11 +277,11 @@ impl<'a> Listeners<'a> {
     }
 
     /// The finished listeners, in no order.
-    pub(crate) fn finish(self) -> Vec<Arc<Listener>> {
+    pub(crate) fn finish(self) -> Vec<Listener> {
         let mut all = self.finished;
         let rest = &self.rest;
         let entries = self.entries.into_iter();
-        all.extend(entries.map(|((bind, port), entry)| Arc::new(entry.finish(bind, port, rest))));
+        all.extend(entries.map(|((bind, port), entry)| entry.finish(bind, port, rest)));
         all
     }
 }

@@ -8,13 +8,12 @@
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::chain::Chain;
 use crate::cluster::Cluster;
 use crate::fast::FastMap;
-use crate::listener::Listener;
+use crate::listener::ListenerRules;
 use crate::route::{Pattern, Route, VirtualHost};
 use crate::service::{Service, ServiceId};
 
@@ -31,8 +30,8 @@ pub(crate) struct Memo {
     pub(crate) routes: Recall<(Id, u16), KnownRoutes>,
     /// Chains for any destination, by the service and its port.
     pub(crate) chains: Recall<(Id, u16), KnownChains>,
-    /// Listeners that one service has for itself, by what they are bound to.
-    pub(crate) listeners: Recall<(IpAddr, u16), KnownListener>,
+    /// Rules of listeners that one service has for itself, by the service, its entry and the port.
+    pub(crate) listeners: Recall<(Id, Id, u16), KnownListener>,
     /// Expressions for whole texts.
     pub(crate) patterns: Recall<Arc<str>, Pattern>,
     /// Expressions for replacements.
@@ -135,14 +134,14 @@ pub(crate) struct KnownChains {
     pub(crate) chains: Arc<[Arc<Chain>]>,
 }
 
-/// A listener, and what it was made of.
+/// The rules of a listener, and what they were made of.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownListener {
     pub(crate) id: ServiceId,
     pub(crate) service: Arc<Service>,
     pub(crate) clusters: ClustersOf,
     pub(crate) virtual_host: Option<Arc<VirtualHost>>,
-    pub(crate) listener: Arc<Listener>,
+    pub(crate) rules: Arc<ListenerRules>,
 }
 
 /// All clusters of one service: the same object as long as nothing of them changes.

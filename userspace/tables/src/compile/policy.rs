@@ -16,7 +16,7 @@ use crate::compile::scope::Outbound;
 use crate::compile::short_names::ShortNames;
 use crate::compile::{tls, vhosts};
 use crate::host_map::HostMap;
-use crate::listener::{Bind, Listener, Sniff, VIRTUAL_OUTBOUND};
+use crate::listener::{Bind, Listener, ListenerRules, Sniff, VIRTUAL_OUTBOUND};
 use crate::options::{Answers, Node, Options};
 use crate::route::{
     ALLOW_ANY, BLOCK_ALL, Destination, Destinations, Domains, Forward, HeaderOps, PortRule,
@@ -121,27 +121,23 @@ impl Policy {
         if self.resolves_requests() {
             chains.push(Arc::new(Chain { http_only: true, ..self.inline_chain() }));
         }
-        let mut index = ChainIndex::default();
-        for chain in &chains {
-            index.insert(chain);
-        }
         let http = !chains.is_empty();
         chains.push(Arc::clone(&self.chain));
-        Listener {
-            name: Arc::from(VIRTUAL_OUTBOUND),
-            bind: Bind::Wildcard,
-            port: 0,
+        let rules = ListenerRules {
+            name: Some(Arc::from(VIRTUAL_OUTBOUND)),
+            is_socket: false,
             sniff: Sniff { tls: http, http, timeout: timeout.filter(|_| http) },
             default_chain: Arc::clone(&self.chain),
-            chains,
-            services: Vec::new(),
-            conflicts: Vec::new(),
+            index: ChainIndex::of(&chains),
+            chains: chains.into(),
+            services: Box::default(),
+            conflicts: Box::default(),
             reserved: match options.answers {
                 Answers::Ours => None,
                 Answers::Istio => Some(self.reserved_chain()),
             },
-            index,
-        }
+        };
+        Listener { bind: Bind::Wildcard, port: 0, rules: Arc::new(rules) }
     }
 
     /// Requests to destinations without a listener, under ALLOW_ANY_DYNAMIC_DNS.

@@ -219,7 +219,7 @@ impl Chain {
             ProtocolFamily::Http | ProtocolFamily::Tcp | ProtocolFamily::Udp => return,
         };
         let host = HostPattern::new(&service.host.to_ascii_lowercase());
-        self.expected = Some(ExpectedName { hosts: vec![host], plaintext_allowed });
+        self.expected = Some(Box::new(ExpectedName { hosts: vec![host], plaintext_allowed }));
     }
 }
 

@@ -5,9 +5,10 @@ use egressd_abi::{Matched as Table, RowVerdict};
 use crate::answer::Payload;
 use crate::decide::{Original, Sniffed};
 use crate::explain::{Passed, Stage, Story, words};
-use crate::listener::Bind;
+use crate::listener::{Bind, Listener};
 use crate::service::Service;
 use crate::tables::Tables;
+use crate::tcp::TCP_IDLE;
 
 impl Story<'_> {
     /// What the address stands for.
@@ -79,7 +80,7 @@ impl Story<'_> {
                 "it has the address and port dialled",
                 self.tables.wildcards.get(&port).map(|wildcard| {
                     Passed::new(
-                        &*wildcard.name,
+                        wildcard.name(),
                         "a listener with the address comes before one with the port alone",
                     )
                 }),
@@ -91,7 +92,7 @@ impl Story<'_> {
                 ("no listener has the address, and this one has the port", self.other_port())
             }
         };
-        self.tell_with(Stage::Listener, &*listener.name, because, instead_of);
+        self.tell_with(Stage::Listener, listener.name(), because, instead_of);
     }
 
     /// A listener of the address with another port.
@@ -99,9 +100,12 @@ impl Story<'_> {
         let ip = self.call.destination.ip().to_canonical();
         let port = self.call.destination.port();
         let (service, _) = self.tables.holders(ip).next()?;
-        let has = |declared: u16| self.tables.addresses.get(&(ip, declared));
-        let other = service.ports.iter().find_map(|declared| has(declared.number))?;
-        Some(Passed::new(&*other.name, format!("it has port {}, not {port}", other.port)))
+        let mut declared = service.ports.iter().map(|port| port.number);
+        let other = declared.find_map(|number| {
+            let rules = self.tables.addresses.get(&(ip, number))?;
+            Some(Listener::at(ip, number, rules))
+        })?;
+        Some(Passed::new(other.name(), format!("it has port {}, not {port}", other.port)))
     }
 
     /// What is looked at.
@@ -130,7 +134,7 @@ impl Story<'_> {
         };
         let wait = match sniff.timeout {
             Some(timeout) => format!("{looks}; silence of {timeout:?} counts as neither"),
-            None => format!("{looks}, and waits for it without limit"),
+            None => format!("{looks}, and waits {TCP_IDLE:?} for it at most"),
         };
         self.tell(Stage::FirstBytes, chosen, wait);
     }

@@ -65,7 +65,7 @@ fn a_real_address_makes_nobody_wait() {
         .vips()
         .tables();
     let listener = tables.listener("203.0.113.1:8443".parse().unwrap());
-    assert_eq!(&*listener.name, "0.0.0.0_8443");
+    assert_eq!(listener.name(), "0.0.0.0_8443");
     assert!(listener.sniff.is_nothing());
 }
 

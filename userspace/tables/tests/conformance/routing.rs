@@ -24,7 +24,7 @@ fn every_deterministic_call_is_answered_as_istio_does() {
             let call: CallRow = serde_json::from_str(call).unwrap();
             let answer = call.answer(&tables);
             let seen = (answer.result(), answer.listener(), answer.route());
-            if (seen.0.as_str(), seen.1, seen.2) != (result, listener, route) {
+            if (seen.0.as_str(), &*seen.1, seen.2) != (result, listener, route) {
                 wrong.push(format!(
                     "{} {:?}: expected {result} | {listener} | {route}, got {} | {} | {}",
                     case.name, call.name, seen.0, seen.1, seen.2

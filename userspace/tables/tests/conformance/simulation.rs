@@ -64,9 +64,10 @@ fn outbound_cases_end_where_istio_says() {
             let host = answer.request.as_ref().and_then(|request| request.virtual_host.as_ref());
             let result = answer.result();
             let cluster = result.strip_suffix("(inline route)").unwrap_or(&result);
+            let listener = answer.listener();
             let seen = [
                 (&one.expect.cluster, cluster),
-                (&one.expect.listener, answer.listener()),
+                (&one.expect.listener, &*listener),
                 (&one.expect.virtual_host, host.map_or("", |host| &host.name)),
                 (&one.expect.route, answer.route()),
             ];

@@ -9,7 +9,7 @@ use crate::chain::{Chain, ChainIndex};
 use crate::compile::listeners::Rest;
 use crate::fast::{FastMap, FastSet};
 use crate::host_map::lower_case;
-use crate::listener::{Bind, Conflict, ConflictReason, Listener, Sniff};
+use crate::listener::{Bind, Conflict, ConflictReason, Listener, ListenerRules, Sniff};
 use crate::service::ServiceId;
 
 /// One listener under construction.
@@ -129,32 +129,24 @@ impl Entry {
     }
 
     pub(super) fn finish(self, bind: Bind, port: u16, rest: &Rest<'_>) -> Listener {
-        let mut index = ChainIndex::default();
-        let mut default_chain = None;
-        for chain in &self.chains {
-            if chain.asks_nothing() {
-                default_chain.get_or_insert_with(|| Arc::clone(chain));
-            } else {
-                index.insert(chain);
-            }
-        }
+        let default_chain = self.chains.iter().find(|chain| chain.asks_nothing()).cloned();
         let http = self.chains.iter().any(|chain| chain.http_only);
         let timeout = match self.spare {
             true => rest.timeout.or(Some(SPARE_WAIT)),
             false => rest.timeout.filter(|_| http || self.looks),
         };
-        Listener {
-            name: Arc::from(format!("{}_{port}", name_of(bind, rest.v6_only))),
-            bind,
-            port,
+        let rules = ListenerRules {
+            name: (bind == Bind::Wildcard && rest.v6_only).then(|| Arc::from(format!("::_{port}"))),
+            is_socket: matches!(bind, Bind::Socket(_)),
             sniff: Sniff { tls: http || self.looks, http, timeout },
             default_chain: default_chain.unwrap_or_else(|| Arc::clone(&rest.policy.chain)),
-            chains: self.chains,
-            services: self.services,
-            conflicts: self.conflicts,
+            index: ChainIndex::of(&self.chains),
+            chains: self.chains.into(),
+            services: self.services.into(),
+            conflicts: self.conflicts.into(),
             reserved: None,
-            index,
-        }
+        };
+        Listener { bind, port, rules: Arc::new(rules) }
     }
 }
 
@@ -193,14 +185,6 @@ impl Chain {
     /// Whether the first bytes matter to it.
     fn looks(&self) -> bool {
         self.http_only || !self.server_names.is_empty() || self.expected.is_some()
-    }
-}
-
-fn name_of(bind: Bind, v6_only: bool) -> String {
-    match bind {
-        Bind::Address(ip) | Bind::Socket(ip) => ip.to_string(),
-        Bind::Wildcard if v6_only => "::".to_owned(),
-        Bind::Wildcard => "0.0.0.0".to_owned(),
     }
 }
 

@@ -52,7 +52,12 @@ impl Make<'_, '_, '_> {
         blocks: &[IpRange],
         vhosts: &mut Vhosts<'_, '_>,
     ) -> Vec<Arc<Chain>> {
-        let mut chains: Vec<_> = self.opaque(bind, blocks).into_iter().map(Arc::new).collect();
+        let opaque = match bind {
+            Bind::Address(_) => self.opaque_at_vip(),
+            Bind::Wildcard | Bind::Socket(_) => None,
+        };
+        let opaque = opaque.unwrap_or_else(|| self.opaque(bind, blocks));
+        let mut chains: Vec<_> = opaque.into_iter().map(Arc::new).collect();
         if self.port.protocol.family() == ProtocolFamily::Unset {
             let table = match bind {
                 Bind::Wildcard => vhosts.shared(self.port.number),
@@ -83,6 +88,20 @@ impl Make<'_, '_, '_> {
         let clusters = Arc::clone(clusters);
         memo.keep(key, KnownChains { id, clusters, chains: Arc::clone(&chains) });
         chains
+    }
+
+    /// The chains at an allocated address of a service that is found anywhere by its name: the same
+    /// but for that name, and made of the same parts. Nothing if there is more to it.
+    fn opaque_at_vip(&self) -> Option<Vec<Chain>> {
+        let entry = self.view.entry;
+        let plain = self.port.protocol.family() == ProtocolFamily::Tls
+            && entry.addresses.is_empty()
+            && entry.resolution.value != Resolution::DynamicDns
+            && !self.inputs.context.options.strict;
+        self.alone().filter(|_| plain)?;
+        let anywhere = self.anywhere();
+        let chain = |chain: &Arc<Chain>| Chain { server_names: Vec::new(), ..Chain::clone(chain) };
+        Some(anywhere.iter().map(chain).collect())
     }
 
     /// The clusters of the service, if its chains depend on nothing else.

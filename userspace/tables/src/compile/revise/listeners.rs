@@ -9,7 +9,8 @@ use crate::compile::revise::refs::Refs;
 use crate::compile::revise::routes::Touched;
 use crate::compile::revise::{Before, Kept};
 use crate::compile::vhosts::{PROXY, private_table, proxy_table};
-use crate::listener::{Bind, Listener};
+use crate::fast::FastMap;
+use crate::listener::{Listener, ListenerRules};
 use crate::options::Options;
 use crate::route::{PortRule, RouteTable};
 use crate::tables::Tables;
@@ -41,22 +42,24 @@ pub(super) fn revise(
         addresses.extend(ips.map(|ip| (ip.to_canonical(), *port)));
     }
     if !touched.tables.is_empty() {
-        let sockets = before.tables.addresses.iter();
-        let sockets = sockets.filter(|(_, listener)| matches!(listener.bind, Bind::Socket(_)));
+        let sockets = before.tables.addresses.iter().filter(|(_, rules)| rules.is_socket);
         addresses.extend(sockets.map(|(key, _)| *key));
     }
     for port in ports {
         if let Some(listener) = before.tables.wildcards.get(&port)
-            && let Some(new) = revision.listener(listener)
+            && let Some(rules) = revision.rules(listener, port)
         {
-            tables.wildcards.insert(port, Arc::new(new));
+            let rules = Arc::new(rules);
+            tables.wildcards.insert(port, Listener { bind: listener.bind, port, rules });
         }
     }
+    // Rules that several addresses share stay one object.
+    let mut known: FastMap<_, Option<Arc<ListenerRules>>> = FastMap::default();
     for key in addresses {
-        if let Some(listener) = before.tables.addresses.get(&key)
-            && let Some(new) = revision.listener(listener)
-        {
-            Arc::make_mut(&mut tables.addresses).insert(key, Arc::new(new));
+        let Some(old) = before.tables.addresses.get(&key) else { continue };
+        let new = || revision.rules(old, key.1).map(Arc::new);
+        if let Some(rules) = known.entry((Arc::as_ptr(old), key.1)).or_insert_with(new) {
+            Arc::make_mut(&mut tables.addresses).insert(key, Arc::clone(rules));
         }
     }
 }
@@ -69,13 +72,12 @@ struct Revision<'a> {
 }
 
 impl Revision<'_> {
-    /// The listener with new chains; nothing if none of them is another.
-    fn listener(&self, old: &Listener) -> Option<Listener> {
-        let new: Vec<_> = old.chains.iter().map(|chain| self.chain(chain, old.port)).collect();
+    /// The rules with new chains; nothing if none of them is another.
+    fn rules(&self, old: &ListenerRules, port: u16) -> Option<ListenerRules> {
+        let new: Vec<_> = old.chains.iter().map(|chain| self.chain(chain, port)).collect();
         if new.iter().all(Option::is_none) {
             return None;
         }
-        let mut index = ChainIndex::default();
         let mut default_chain = Arc::clone(&old.default_chain);
         let mut chains = Vec::with_capacity(new.len());
         for (old_chain, new) in old.chains.iter().zip(new) {
@@ -83,12 +85,10 @@ impl Revision<'_> {
             if Arc::ptr_eq(old_chain, &old.default_chain) {
                 default_chain = Arc::clone(&chain);
             }
-            if !chain.asks_nothing() {
-                index.insert(&chain);
-            }
             chains.push(chain);
         }
-        Some(Listener { chains, default_chain, index, ..old.clone() })
+        let index = ChainIndex::of(&chains);
+        Some(ListenerRules { chains: chains.into(), default_chain, index, ..old.clone() })
     }
 
     fn chain(&self, old: &Chain, port: u16) -> Option<Chain> {
