@@ -8,6 +8,7 @@ mod exit;
 mod explain;
 mod logging;
 mod manual;
+mod memory;
 mod metrics;
 mod offline;
 mod resources;

@@ -95,15 +95,15 @@ fn try_run(args: &cli::Run) -> Result<(), Failure> {
     // Before the first look, so that no edit falls between it and the watching.
     let files = daemon::watch(store.watched());
     let generation = store.load()?;
-    report::findings(&generation.findings);
-    report::conflicts(&generation.tables);
+    let mut told = report::Told::default();
+    told.generation(&generation);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("egressd-main")
         .enable_all()
         .build()
         .map_err(Failure::machine("starting the event loop"))?;
-    runtime.block_on(daemon::run(&config, &access_log, store, files, generation))
+    runtime.block_on(daemon::run(&config, &access_log, store, files, generation, told))
 }
 
 /// Uses all the descriptors we may: two for each connection, and the usual soft limit is 1,024.

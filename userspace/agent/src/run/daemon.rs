@@ -32,6 +32,7 @@ use super::{
 use crate::{
     admin::{self, AdminSocket},
     config::{AccessLogSettings, Config, DnsCapture, LogEncoding, Namespaces::Own},
+    memory,
     metrics::Metrics,
     store::{Generation, Store},
     watch::{Changed, Watch},
@@ -44,6 +45,7 @@ pub(super) async fn run(
     store: Store,
     files: Option<Watch>,
     generation: Generation,
+    findings: report::Told,
 ) -> Result<(), Failure> {
     // From here on a signal asks; before, it ends the process, which has done nothing yet.
     let signals = Signals::new()?;
@@ -100,12 +102,15 @@ pub(super) async fn run(
     let hear = move |notice| tell(notice, records.as_ref(), &in_force, &notices);
     let watch = state.datapath().watch(hear)?;
     state.publish(&generation)?;
+    // Whoever needs it has it, for as long as it is in force.
+    drop(generation);
     state.datapath().attach()?;
     state.dns.captured();
     for cgroup in state.datapath().cgroups() {
         tracing::info!(cgroup = %cgroup.display(), "capturing");
     }
     tracing::info!("ready");
+    memory::give_back();
     let answering = Arc::clone(&state);
     let serving = async move { admin.serve(move |command| answer(&answering, command)).await };
     let serving = tokio::spawn(serving);
@@ -116,7 +121,8 @@ pub(super) async fn run(
             _ => serde_json::json!({"error": "there is /metrics"}).to_string(),
         }))
     });
-    let mut work = Work { state: Arc::clone(&state), store, files, changes, told, signals };
+    let mut work =
+        Work { state: Arc::clone(&state), store, files, changes, told, signals, findings };
     work.until_told_to_stop().await;
     tracing::info!(flows = state.server.stats().active, "draining");
     state.datapath().stop_capture();
@@ -175,6 +181,7 @@ struct Work {
     changes: Changes,
     told: UnboundedReceiver<Notice>,
     signals: Signals,
+    findings: report::Told,
 }
 
 /// One thing that happens.
@@ -253,13 +260,12 @@ impl Work {
         let generation = match self.store.reload(changed) {
             Ok(generation) => generation,
             Err(error) => {
-                report::rejected(&error);
+                self.findings.rejected(&error);
                 return;
             }
         };
         let compiled_ms = start.elapsed().as_millis();
-        report::findings(&generation.findings);
-        report::conflicts(&generation.tables);
+        self.findings.generation(&generation);
         match self.state.publish(&generation) {
             Ok((number, Diff { added, changed, removed, rows })) => tracing::info!(
                 generation = number, %added, %changed, %removed, kernel_rows = rows, compiled_ms,
@@ -267,6 +273,8 @@ impl Work {
             ),
             Err(error) => tracing::error!(%error, "the kernel keeps the generation before"),
         }
+        drop(generation);
+        memory::give_back();
     }
 
     /// Follows what the system says about DNS: first who is asked, then whose queries are captured.
