@@ -57,7 +57,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["targets", "output"])]
     calls: Option<PathBuf>,
     /// Whose answers are given where egressd deliberately differs from Istio. Default: Istio's with
-    /// --calls, else egressd's.
+    /// --calls, else as egressd.yaml says.
     #[arg(long, value_enum)]
     answers: Option<Whose>,
     /// The method of HTTP requests.
@@ -77,8 +77,8 @@ pub(crate) struct Args {
 /// Whose answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Whose {
-    /// egressd's, which are better where they differ.
-    Ours,
+    /// egressd's own, as `answers: egressd` in egressd.yaml.
+    Egressd,
     /// Istio's, bug for bug.
     Istio,
 }
@@ -110,7 +110,7 @@ impl Args {
     /// As the daemon would answer.
     fn targets_request(&self) -> Request {
         let mut request = self.offline.request();
-        request.overrides.answers = self.answers(Whose::Ours);
+        request.overrides.answers = self.answers.map(Whose::answers);
         request
     }
 
@@ -118,18 +118,20 @@ impl Args {
     fn calls_request(&self) -> Request {
         let mut request = self.offline.request();
         let overrides = &mut request.overrides;
-        overrides.answers = self.answers(Whose::Istio);
+        overrides.answers = Some(self.answers.unwrap_or(Whose::Istio).answers());
         overrides.dns_capture = Some(self.offline.dns_capture);
         overrides.allocate_vips = Some(self.offline.allocate_vips);
         overrides.families = overrides.families.or(Some(IpFamilies::V4));
         request.vips = Vips::Fresh;
         request
     }
+}
 
-    fn answers(&self, default: Whose) -> Answers {
-        match self.answers.unwrap_or(default) {
-            Whose::Ours => Answers::Ours,
-            Whose::Istio => Answers::Istio,
+impl Whose {
+    fn answers(self) -> Answers {
+        match self {
+            Self::Egressd => Answers::Ours,
+            Self::Istio => Answers::Istio,
         }
     }
 }

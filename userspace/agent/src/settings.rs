@@ -23,8 +23,8 @@ pub(crate) struct Overrides {
     pub(crate) allocate_vips: Option<bool>,
     /// Port of the explicit HTTP proxy; nothing: as MeshConfig says.
     pub(crate) http_proxy_port: Option<u16>,
-    /// Whose answers are given where ours differ from Istio's.
-    pub(crate) answers: Answers,
+    /// Whose answers are given where ours differ from Istio's; nothing: as egressd.yaml says.
+    pub(crate) answers: Option<Answers>,
     /// The families the node can reach; nothing: as this machine can.
     pub(crate) families: Option<IpFamilies>,
 }
@@ -75,10 +75,7 @@ impl Settings {
             strict: config.strict,
             dns_capture: overrides.dns_capture.unwrap_or(dns.capture),
             http_proxy_port: overrides.http_proxy_port,
-            answers: match overrides.answers {
-                Answers::Istio => Answers::Istio,
-                Answers::Ours => config.answers.into(),
-            },
+            answers: overrides.answers.unwrap_or(config.answers.into()),
             ..Options::default()
         };
         let allocate_vips = overrides.allocate_vips.unwrap_or(dns.allocate_vips);
