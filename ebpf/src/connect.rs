@@ -3,15 +3,16 @@
 use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use egressd_abi::{
-    Class, Config, Counter, Deny, Endpoint, Errno, Facts, Leave, Matched, NO_SERVICE, Original,
-    REASON_NO_PATH, REASON_PROXY_DOWN, REASON_UNKNOWN_DESTINATION, SocketState, Verdict, classify,
-    decide, needs_listener,
+    Class, Config, Counter, DNS_PORT, Deny, END_NO_ENDPOINT, END_OVERFLOW, Endpoint, Errno, Facts,
+    Leave, Matched, NO_SERVICE, Original, REASON_NO_PATH, REASON_PROXY_DOWN,
+    REASON_UNKNOWN_DESTINATION, Row, RowVerdict, SocketState, Verdict, classify, decide,
+    needs_listener,
 };
 
 use crate::{
     ALLOW, REFUSE,
     context::{self, Family},
-    dns, handoff, listener,
+    direct, dns, handoff, listener,
     maps::{CONFIG, EGRESSD_REWRIT, SOCKETS},
     report,
     rows::{self, Snapshot},
@@ -19,16 +20,16 @@ use crate::{
 };
 
 /// One connect() of any socket: whether it may go on, perhaps elsewhere.
+///
+/// Each way has a function of its own, so that the verifier counts only the deepest one's stack.
 #[inline(always)]
 pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     if context::is_udp(ctx) {
-        dns::turn(ctx, dns::Call::Connect, family);
-        return ALLOW;
+        return datagrams(ctx, family);
     }
     if !context::is_tcp(ctx) {
         return ALLOW;
     }
-    let to = context::address(ctx, family);
     let sk = context::sock_addr_socket(ctx);
     let Some(config) = CONFIG.get(0) else {
         return ALLOW;
@@ -36,42 +37,170 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     if sk.is_null() {
         return ALLOW;
     }
-    let snapshot = Snapshot::current();
-    if dns::captures(ctx, sk, &to, config, dns::Transport::Tcp) {
-        let original = who(ctx, &to, &snapshot, NO_SERVICE);
-        let target = dns::tcp_target(config, &to);
-        return proxy(ctx, sk, original, &target, SocketState::NO_HANDOFF, family);
-    }
-    let mut facts = gather(ctx, sk, &to, config, &snapshot);
-    let v4 = family == Family::V4 || to.is_v4();
-    let mut index = listener::NOBODY;
-    if needs_listener(&facts) {
-        index = listener::choose(ctx, config, v4);
-        facts.listener = index != listener::NOBODY;
-    }
-    match decide(&facts) {
-        Verdict::Leave(why) => leave(ctx, sk, &to, why),
-        Verdict::Deny(why, errno) => deny(ctx, sk, &to, &snapshot, why, errno),
-        Verdict::Proxy(row) => {
-            let original = who(ctx, &to, &snapshot, row.service());
-            let target = listener::spread(config, index, v4);
-            proxy(ctx, sk, original, &target, index, family)
+    direct::forget(sk);
+    let mut to = Endpoint::from_v4_bytes([0; 4], [0; 2]);
+    read_address(ctx, family, &mut to);
+    if to.port() == DNS_PORT {
+        let result = query(ctx, sk, &to, config, family);
+        if result != UNDECIDED {
+            return result;
         }
-        // No generation holds direct rows.
-        Verdict::Direct(_) => deny(ctx, sk, &to, &snapshot, Deny::NoPath, Errno::Unreachable),
+    }
+    let snapshot = Snapshot::current();
+    let (matched, row) = snapshot.row(&to);
+    let mut dialled = Dialled { to: &to, config, snapshot: &snapshot, matched, row };
+    if row.verdict() == Some(RowVerdict::Direct) && may_be_direct(ctx, sk, &dialled) {
+        let result = direct(ctx, sk, &dialled, family);
+        if result != UNDECIDED {
+            return result;
+        }
+    }
+    dialled.row = row.proxied();
+    let mut index = listener::NOBODY;
+    match judge(ctx, sk, &dialled, family, &mut index) {
+        CAPTURE => capture(ctx, sk, &dialled, index, family),
+        what if what <= LEAVE_REWRITTEN => leave(ctx, sk, &to, what),
+        what => deny(ctx, sk, &dialled, what),
     }
 }
 
-#[inline(always)]
-fn gather(
+/// Nothing was done: somebody else is to decide.
+const UNDECIDED: i32 = -1;
+
+/// What connect() was called with, and what is known of that.
+struct Dialled<'a> {
+    to: &'a Endpoint,
+    config: &'a Config,
+    snapshot: &'a Snapshot,
+    matched: Matched,
+    row: Row,
+}
+
+/// The address of the call. Not in line: put together byte by byte, it takes much of the stack.
+#[inline(never)]
+fn read_address(ctx: &SockAddrContext, family: Family, to: &mut Endpoint) {
+    *to = context::address(ctx, family);
+}
+
+/// One connect() of a UDP socket.
+#[inline(never)]
+fn datagrams(ctx: &SockAddrContext, family: Family) -> i32 {
+    dns::turn(ctx, dns::Call::Connect, family);
+    ALLOW
+}
+
+/// Turns a query over TCP to our DNS server.
+#[inline(never)]
+fn query(
     ctx: &SockAddrContext,
     sk: *mut bpf_sock,
     to: &Endpoint,
     config: &Config,
-    snapshot: &Snapshot,
-) -> Facts {
+    family: Family,
+) -> i32 {
+    if !dns::captures(ctx, sk, to, config, dns::Transport::Tcp) {
+        return UNDECIDED;
+    }
+    let original = who(ctx, to, &Snapshot::current(), NO_SERVICE);
+    let target = dns::tcp_target(config, to);
+    proxy(ctx, sk, original, &target, SocketState::NO_HANDOFF, family)
+}
+
+/// Turns a connect() to an endpoint, or refuses it.
+#[inline(never)]
+fn direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>, family: Family) -> i32 {
+    let Dialled { to, snapshot, row, .. } = dialled;
+    let (slot, service) = (snapshot.cluster(row), row.service());
+    let generation = snapshot.head.number;
+    let call = direct::Call { ctx, sk, to, family, slot, service, generation };
+    let result = direct::turn(&call);
+    if result == direct::PROXY {
+        return UNDECIDED;
+    }
+    // The proxy and other instances know nothing of this connection.
+    if forget(sk) {
+        storage::delete(&EGRESSD_REWRIT, sk.cast());
+    }
+    if result == direct::TURNED {
+        report::count(Counter::Direct);
+        return ALLOW;
+    }
+    report::count(Counter::DirectRefused);
+    let end = if result == direct::NOBODY { END_NO_ENDPOINT } else { END_OVERFLOW };
+    direct::record::refused(&call, end, Errno::Refused.number());
+    fail(Errno::Refused)
+}
+
+/// Whether the rules let a row of the direct path have its way.
+#[inline(never)]
+fn may_be_direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>) -> bool {
+    matches!(decide(&gather(ctx, sk, dialled)), Verdict::Direct(_))
+}
+
+/// What becomes of a connect() that no endpoint is chosen for: one of the numbers below, and for
+/// [`CAPTURE`] the index of the proxy's listener. A number and not a [`Verdict`], which would be handed
+/// over on the stack with bytes that nobody has written.
+#[inline(never)]
+fn judge(
+    ctx: &SockAddrContext,
+    sk: *mut bpf_sock,
+    dialled: &Dialled<'_>,
+    family: Family,
+    index: &mut u32,
+) -> u32 {
+    let Dialled { to, config, .. } = *dialled;
+    let mut facts = gather(ctx, sk, dialled);
+    if needs_listener(&facts) {
+        *index = listener::choose(ctx, config, family == Family::V4 || to.is_v4());
+        facts.listener = *index != listener::NOBODY;
+    }
+    match decide(&facts) {
+        Verdict::Leave(Leave::Unknown) => LEAVE_UNKNOWN,
+        Verdict::Leave(Leave::BoundDevice) => LEAVE_BOUND,
+        Verdict::Leave(Leave::ProxyDown) => LEAVE_DOWN,
+        Verdict::Leave(Leave::Rewritten) => LEAVE_REWRITTEN,
+        Verdict::Leave(Leave::Ours | Leave::Local | Leave::Excluded) => LEAVE,
+        Verdict::Deny(Deny::Unmarked, _) => DENY_UNMARKED,
+        Verdict::Deny(Deny::DirectDial, _) => DENY_DIRECT_DIAL,
+        Verdict::Deny(Deny::UnknownDestination, _) => DENY_UNKNOWN,
+        Verdict::Deny(Deny::ProxyDown, _) => DENY_DOWN,
+        // Rows of the direct path are the proxy's by here.
+        Verdict::Deny(Deny::NoPath, _) | Verdict::Direct(_) => DENY_NO_PATH,
+        Verdict::Proxy(_) => CAPTURE,
+    }
+}
+
+const CAPTURE: u32 = 0;
+const LEAVE: u32 = 1;
+const LEAVE_UNKNOWN: u32 = 2;
+const LEAVE_BOUND: u32 = 3;
+const LEAVE_DOWN: u32 = 4;
+const LEAVE_REWRITTEN: u32 = 5;
+const DENY_UNMARKED: u32 = 6;
+const DENY_DIRECT_DIAL: u32 = 7;
+const DENY_UNKNOWN: u32 = 8;
+const DENY_NO_PATH: u32 = 9;
+const DENY_DOWN: u32 = 10;
+
+/// Turns a connect() to the proxy's listener with this index.
+#[inline(never)]
+fn capture(
+    ctx: &SockAddrContext,
+    sk: *mut bpf_sock,
+    dialled: &Dialled<'_>,
+    index: u32,
+    family: Family,
+) -> i32 {
+    let Dialled { to, config, snapshot, row, .. } = *dialled;
+    let original = who(ctx, to, snapshot, row.service());
+    let target = listener::spread(config, index, family == Family::V4 || to.is_v4());
+    proxy(ctx, sk, original, &target, index, family)
+}
+
+#[inline(always)]
+fn gather(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>) -> Facts {
+    let Dialled { to, config, snapshot, matched, row } = *dialled;
     let own_cgroup = report::current_cgroup() == config.own_cgroup;
-    let (matched, row) = snapshot.row(to);
     let policy_decides = matched == Matched::Nothing && snapshot.head.denies_unknown();
     let own_matters = policy_decides || matched == Matched::Port || row.is_policy();
     let class = classify(to, config);
@@ -89,53 +218,48 @@ fn gather(
     }
 }
 
-#[inline(always)]
-fn leave(ctx: &SockAddrContext, sk: *mut bpf_sock, to: &Endpoint, why: Leave) -> i32 {
+#[inline(never)]
+fn leave(ctx: &SockAddrContext, sk: *mut bpf_sock, to: &Endpoint, what: u32) -> i32 {
     let stale = forget(sk);
     // The mark of a connect() that another instance has turned is that instance's own.
-    if stale && why != Leave::Rewritten {
+    if stale && what != LEAVE_REWRITTEN {
         storage::delete(&EGRESSD_REWRIT, sk.cast());
     }
-    match why {
-        Leave::Unknown => report::count(Counter::Unknown),
-        Leave::BoundDevice => report::count(Counter::BoundDevice),
-        Leave::ProxyDown => {
+    match what {
+        LEAVE_UNKNOWN => report::count(Counter::Unknown),
+        LEAVE_BOUND => report::count(Counter::BoundDevice),
+        LEAVE_DOWN => {
             report::count(Counter::PassedProxyDown);
             announce_netns(ctx, to);
         }
-        Leave::Ours | Leave::Rewritten | Leave::Local | Leave::Excluded => {}
+        _ => {}
     }
     ALLOW
 }
 
-#[inline(always)]
-fn deny(
-    ctx: &SockAddrContext,
-    sk: *mut bpf_sock,
-    to: &Endpoint,
-    snapshot: &Snapshot,
-    why: Deny,
-    errno: Errno,
-) -> i32 {
+#[inline(never)]
+fn deny(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>, what: u32) -> i32 {
+    let Dialled { to, snapshot, .. } = *dialled;
     if forget(sk) {
         storage::delete(&EGRESSD_REWRIT, sk.cast());
     }
-    let (reason, counter) = match why {
+    let errno = if what == DENY_NO_PATH { Errno::Unreachable } else { Errno::Refused };
+    let (reason, counter) = match what {
         // Nobody's traffic: counted, and no record that somebody could flood the buffer with.
-        Deny::Unmarked => {
+        DENY_UNMARKED => {
             report::count(Counter::Unmarked);
             return fail(errno);
         }
-        Deny::DirectDial => {
+        DENY_DIRECT_DIAL => {
             report::count(Counter::DirectDial);
             return fail(errno);
         }
-        Deny::UnknownDestination => (REASON_UNKNOWN_DESTINATION, Counter::Denied),
-        Deny::NoPath => (REASON_NO_PATH, Counter::Denied),
-        Deny::ProxyDown => {
+        DENY_UNKNOWN => (REASON_UNKNOWN_DESTINATION, Counter::Denied),
+        DENY_DOWN => {
             announce_netns(ctx, to);
             (REASON_PROXY_DOWN, Counter::RejectedProxyDown)
         }
+        _ => (REASON_NO_PATH, Counter::Denied),
     };
     report::count(counter);
     debug!(ctx, "connect denied, reason {}, port {}", reason, to.port());
@@ -199,17 +323,11 @@ fn who(ctx: &SockAddrContext, to: &Endpoint, snapshot: &Snapshot, service: u32) 
 }
 
 #[inline(always)]
-#[expect(unsafe_code, reason = "helpers are raw")]
 fn identity(ctx: &SockAddrContext, mut original: Original) -> Original {
-    use aya_ebpf::helpers::{
-        bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_get_socket_cookie,
-    };
-    original.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    original.uid = bpf_get_current_uid_gid() as u32;
+    (original.pid, original.uid) = report::caller();
     original.cgroup = report::current_cgroup();
     original.netns = report::netns(ctx);
-    // SAFETY: the helper takes the context of any sock_addr program.
-    original.cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
+    original.cookie = report::cookie(ctx);
     original
 }
 

@@ -144,6 +144,33 @@ pub(crate) fn socket_facts(sk: *mut bpf_sock, own_cgroup: bool, mark: u32) -> So
     }
 }
 
+/// The IPv4 address an AF_INET socket is bound to, as a number; 0 for none.
+#[inline(always)]
+pub(crate) fn bound_v4(sk: *mut bpf_sock) -> u64 {
+    u64::from(u32::from_be(load!((*sk).src_ip4)))
+}
+
+/// The halves of the address an AF_INET6 socket is bound to, as numbers; 0 for none.
+#[inline(always)]
+pub(crate) fn bound_v6(sk: *mut bpf_sock) -> (u64, u64) {
+    let word = |word: u32| u64::from(u32::from_be(word));
+    let high = word(load!((*sk).src_ip6[0])) << 32 | word(load!((*sk).src_ip6[1]));
+    let low = word(load!((*sk).src_ip6[2])) << 32 | word(load!((*sk).src_ip6[3]));
+    (high, low)
+}
+
+/// Whether an AF_INET6 socket is bound to an address, be it IPv4-mapped.
+#[inline(always)]
+pub(crate) fn is_bound_v6(sk: *mut bpf_sock) -> bool {
+    bound_v6(sk) != (0, 0)
+}
+
+/// Whether an AF_INET6 socket may reach IPv6 only, as far as can be told.
+#[inline(always)]
+pub(crate) fn is_v6_only(_sk: *mut bpf_sock) -> bool {
+    true
+}
+
 /// The socket of a sock_ops callback; null where there is none.
 #[inline(always)]
 pub(crate) fn sock_ops_socket(ctx: &SockOpsContext) -> *mut bpf_sock {
@@ -154,6 +181,61 @@ pub(crate) fn sock_ops_socket(ctx: &SockOpsContext) -> *mut bpf_sock {
 #[inline(always)]
 pub(crate) fn station(ctx: &SockOpsContext) -> u32 {
     load!((*ctx.ops).op)
+}
+
+/// Whether the callback is about a socket, and not about a request for one.
+#[inline(always)]
+pub(crate) fn is_full_socket(ctx: &SockOpsContext) -> bool {
+    load!((*ctx.ops).is_fullsock) == 1
+}
+
+/// The callbacks that the connection has asked for.
+#[inline(always)]
+pub(crate) fn callbacks(ctx: &SockOpsContext) -> u32 {
+    load!((*ctx.ops).bpf_sock_ops_cb_flags)
+}
+
+/// Answers the kernel's question.
+#[inline(always)]
+pub(crate) fn reply(ctx: &SockOpsContext, answer: u32) {
+    store!((*ctx.ops).__bindgen_anon_1.reply, answer);
+}
+
+/// The state a connection leaves, and the one it enters.
+#[inline(always)]
+pub(crate) fn states(ctx: &SockOpsContext) -> (u32, u32) {
+    let from = load!((*ctx.ops).__bindgen_anon_1.args[0]);
+    (from, load!((*ctx.ops).__bindgen_anon_1.args[1]))
+}
+
+/// Bytes that arrived in order, a FIN counted as one.
+#[inline(always)]
+pub(crate) fn bytes_received(ctx: &SockOpsContext) -> u64 {
+    load!((*ctx.ops).bytes_received)
+}
+
+/// Bytes that the far end has acknowledged, SYN and FIN counted as one each.
+#[inline(always)]
+pub(crate) fn bytes_acked(ctx: &SockOpsContext) -> u64 {
+    load!((*ctx.ops).bytes_acked)
+}
+
+/// Whether all that was sent was acknowledged.
+#[inline(always)]
+pub(crate) fn is_all_acknowledged(ctx: &SockOpsContext) -> bool {
+    load!((*ctx.ops).snd_una) == load!((*ctx.ops).snd_nxt)
+}
+
+/// The smoothed round-trip time in microseconds; the kernel keeps eight times as much.
+#[inline(always)]
+pub(crate) fn rtt_us(ctx: &SockOpsContext) -> u32 {
+    load!((*ctx.ops).srtt_us) >> 3
+}
+
+/// Segments that were sent again.
+#[inline(always)]
+pub(crate) fn retransmits(ctx: &SockOpsContext) -> u32 {
+    load!((*ctx.ops).total_retrans)
 }
 
 /// The near end of a sock_ops callback's connection.

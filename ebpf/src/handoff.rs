@@ -7,7 +7,7 @@
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
-        BPF_SOCK_OPS_TCP_CONNECT_CB,
+        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TIMEOUT_INIT,
     },
     programs::{SockContext, SockOpsContext},
 };
@@ -15,7 +15,7 @@ use aya_log_ebpf::debug;
 use egressd_abi::{Class, Config, Counter, Original, SocketState, Tuple, classify};
 
 use crate::{
-    context,
+    context, direct,
     maps::{ACCEPTED, CONFIG, HANDOFFS, SOCKETS},
     report, storage,
 };
@@ -27,6 +27,8 @@ pub(crate) fn station(ctx: &SockOpsContext) {
         BPF_SOCK_OPS_TCP_CONNECT_CB => announce(ctx),
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => settle(ctx),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => receive(ctx),
+        BPF_SOCK_OPS_TIMEOUT_INIT => direct::tcp::first_timeout(ctx),
+        BPF_SOCK_OPS_STATE_CB => direct::tcp::passes(ctx),
         _ => {}
     }
 }
@@ -39,6 +41,7 @@ fn announce(ctx: &SockOpsContext) {
         return;
     }
     let Some(state) = storage::get(&SOCKETS, sk.cast()) else {
+        direct::tcp::connecting(ctx, sk);
         return;
     };
     if state.spread == SocketState::NO_HANDOFF {
@@ -60,8 +63,9 @@ fn settle(ctx: &SockOpsContext) {
     if sk.is_null() {
         return;
     }
-    if let Some(state) = storage::get(&SOCKETS, sk.cast()) {
-        state.pending = 0;
+    match storage::get(&SOCKETS, sk.cast()) {
+        Some(state) => state.pending = 0,
+        None => direct::tcp::established(ctx, sk),
     }
 }
 

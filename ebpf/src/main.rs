@@ -11,9 +11,13 @@
 //! it.
 #![no_std]
 #![no_main]
+#![expect(internal_features, reason = "the only way to atomic operations on this target")]
+#![feature(core_intrinsics)]
 
+mod atomic;
 mod connect;
 mod context;
+mod direct;
 mod dns;
 mod handoff;
 mod listener;
@@ -102,6 +106,7 @@ fn egressd_tcp(ctx: SockOpsContext) -> u32 {
 #[cgroup_sock(sock_release)]
 fn egressd_close(ctx: SockContext) -> i32 {
     handoff::release(&ctx);
+    direct::tcp::release(&ctx);
     ALLOW
 }
 

@@ -5,12 +5,16 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use egressd_abi::{
-    COUNTERS, Config, DnsSocket, Event, Generation, Host, HostAddress, LONG_NAME, Original, Row,
-    RowKey, SHORT_NAME, SocketState, Tuple,
+    COUNTERS, ClusterSlot, Config, DirectEvent, DirectRoute, DirectSocket, DnsSocket, EndpointRow,
+    EndpointSlot, Event, Flow, FlowKey, Generation, Host, HostAddress, LONG_NAME, Level,
+    MAX_CLUSTER_NAME, MAX_CLUSTERS, MAX_DIRECT_ROUTES, MAX_ENDPOINT_ROWS, MAX_ENDPOINTS, MAX_FLOWS,
+    MAX_LEVELS, MAX_VIEWS, Original, Row, RowKey, SHORT_NAME, SocketState, Tuple, View,
 };
 
 /// BPF_F_NO_PREALLOC: memory only for the rows there are.
 const NO_PREALLOC: usize = 1;
+/// BPF_F_MMAPABLE: the daemon reads and writes it in its own memory.
+const MMAPABLE: usize = 1024;
 
 /// One entry: what the daemon set before attaching.
 #[btf_map]
@@ -153,3 +157,54 @@ pub(crate) struct Reports {
 /// One for each CPU.
 #[btf_map]
 pub(crate) static REPORTS: PerCpuArray<Reports, 1> = PerCpuArray::new();
+
+/// Direct routes of generation 0, by the index that rows give.
+#[btf_map]
+pub(crate) static DIRECTS_0: Array<DirectRoute, { MAX_DIRECT_ROUTES as usize }> = Array::new();
+/// The same of generation 1.
+#[btf_map]
+pub(crate) static DIRECTS_1: Array<DirectRoute, { MAX_DIRECT_ROUTES as usize }> = Array::new();
+
+/// What stays with clusters. Outside the generations, as everything that follows.
+#[btf_map]
+pub(crate) static CLUSTERS: Array<ClusterSlot, { MAX_CLUSTERS as usize }, MMAPABLE> = Array::new();
+
+/// The names of clusters by slot, filled up with zeroes: for the daemon that comes after this one.
+#[btf_map]
+pub(crate) static CLUSTER_NAMES: HashMap<
+    u32,
+    [u8; MAX_CLUSTER_NAME],
+    { MAX_CLUSTERS as usize },
+    NO_PREALLOC,
+> = HashMap::new();
+
+/// What holds for new connections of clusters.
+#[btf_map]
+pub(crate) static VIEWS: Array<View, { MAX_VIEWS as usize }, MMAPABLE> = Array::new();
+
+/// The levels of views.
+#[btf_map]
+pub(crate) static LEVELS: Array<Level, { MAX_LEVELS as usize }, MMAPABLE> = Array::new();
+
+/// The endpoints of levels.
+#[btf_map]
+pub(crate) static ENDPOINT_ROWS: Array<EndpointRow, { MAX_ENDPOINT_ROWS as usize }, MMAPABLE> =
+    Array::new();
+
+/// What stays with endpoints.
+#[btf_map]
+pub(crate) static ENDPOINTS: Array<EndpointSlot, { MAX_ENDPOINTS as usize }, MMAPABLE> =
+    Array::new();
+
+/// Direct connections that are counted.
+#[btf_map]
+pub(crate) static FLOWS: HashMap<FlowKey, Flow, { MAX_FLOWS as usize }, NO_PREALLOC> =
+    HashMap::new();
+
+/// What the socket of a direct connection carries.
+#[btf_map]
+pub(crate) static DIRECT_SOCKETS: SkStorage<DirectSocket> = SkStorage::new();
+
+/// Direct connections that are over.
+#[btf_map]
+pub(crate) static RECORDS: RingBuf<DirectEvent, 2_097_152> = RingBuf::new();

@@ -5,7 +5,7 @@ use aya_ebpf::programs::SockAddrContext;
 use crate::{
     context::{self, Family},
     dns,
-    maps::SOCKETS,
+    maps::{DIRECT_SOCKETS, SOCKETS},
     storage,
 };
 
@@ -21,6 +21,9 @@ pub(crate) fn restore(ctx: &SockAddrContext, family: Family) {
         return;
     }
     if let Some(state) = storage::get(&SOCKETS, sk.cast()) {
+        let dialled = state.original.destination;
+        context::rewrite(ctx, &dialled, family);
+    } else if let Some(state) = storage::get(&DIRECT_SOCKETS, sk.cast()) {
         let dialled = state.original.destination;
         context::rewrite(ctx, &dialled, family);
     }

@@ -3,8 +3,8 @@
 
 use aya_ebpf::{
     helpers::{
-        bpf_ktime_get_ns,
-        generated::{bpf_get_current_cgroup_id, bpf_get_netns_cookie},
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns,
+        generated::{bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_get_socket_cookie},
     },
     programs::SockAddrContext,
 };
@@ -60,7 +60,7 @@ pub(crate) fn new_netns(original: &Original) {
 
 /// Counts a report against this CPU's share.
 #[inline(always)]
-fn is_within_limit(now: u64) -> bool {
+pub(crate) fn is_within_limit(now: u64) -> bool {
     let Some(slot) = REPORTS.get_ptr_mut(0) else {
         return true;
     };
@@ -95,6 +95,19 @@ pub(crate) fn netns_is_due(netns: u64) -> bool {
 pub(crate) fn netns(ctx: &SockAddrContext) -> u64 {
     // SAFETY: the helper takes the context of any sock_addr program.
     unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) }
+}
+
+/// The calling process and its real user.
+#[inline(always)]
+pub(crate) fn caller() -> (u32, u32) {
+    ((bpf_get_current_pid_tgid() >> 32) as u32, bpf_get_current_uid_gid() as u32)
+}
+
+/// The cookie of a call's socket.
+#[inline(always)]
+pub(crate) fn cookie(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the helper takes the context of any sock_addr program.
+    unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) }
 }
 
 /// The cgroup of the calling process.

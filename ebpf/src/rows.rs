@@ -6,13 +6,17 @@
 use aya_ebpf::btf_maps::{HashMap, lpm_trie::Key};
 use egressd_abi::{Generation, Matched, NO_SERVICE, Row, RowKey};
 
+use crate::direct::random_below;
 use crate::maps::{
-    ACTIVE, EXACT_0, EXACT_1, EXCLUDE_0, EXCLUDE_1, GENERATIONS, HOST_ADDRS_0, HOST_ADDRS_1, OWN,
-    OwnAddress, PORT_0, PORT_1, PREFIX_0, PREFIX_1,
+    ACTIVE, DIRECTS_0, DIRECTS_1, EXACT_0, EXACT_1, EXCLUDE_0, EXCLUDE_1, GENERATIONS,
+    HOST_ADDRS_0, HOST_ADDRS_1, OWN, OwnAddress, PORT_0, PORT_1, PREFIX_0, PREFIX_1,
 };
 
 /// All bits of a key count: the longest match wins.
 const ALL_BITS: u32 = 8 * size_of::<RowKey>() as u32;
+
+/// No cluster's slot.
+pub(crate) const NO_CLUSTER: u32 = u32::MAX;
 
 /// One generation, chosen once for a connect() so that it never sees two.
 #[derive(Clone, Copy)]
@@ -64,6 +68,20 @@ impl Snapshot {
         let table = self.pick(&EXCLUDE_0, &EXCLUDE_1);
         table.get(&Key::new(ALL_BITS, *to)).is_some()
             || table.get(&Key::new(ALL_BITS, to.without_port())).is_some()
+    }
+
+    /// The cluster a direct row leads to: one of its route's, by their weights. [`NO_CLUSTER`] if the
+    /// route has none.
+    #[inline(always)]
+    pub(crate) fn cluster(&self, row: &Row) -> u32 {
+        let Some(route) = self.pick(&DIRECTS_0, &DIRECTS_1).get(row.direct()) else {
+            return NO_CLUSTER;
+        };
+        match route.count {
+            0 => NO_CLUSTER,
+            1 => route.targets[0].cluster,
+            _ => route.cluster(random_below(route.total)),
+        }
     }
 
     /// The service that a destination's address stands for, whatever the port; [`NO_SERVICE`] if

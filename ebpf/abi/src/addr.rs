@@ -163,6 +163,12 @@ impl Endpoint {
         self.reserved == UDP
     }
 
+    /// The same address with another port, in network order.
+    #[inline(always)]
+    pub const fn with_port(&self, port: [u8; 2]) -> Self {
+        Self { port, ..*self }
+    }
+
     /// The same address with port 0, the key of tables that do not look at ports.
     #[inline(always)]
     pub const fn without_port(&self) -> Self {

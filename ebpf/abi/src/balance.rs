@@ -65,11 +65,11 @@ const fn gcd(mut a: u64, mut b: u64) -> u64 {
 
 /// Whether of two drawn endpoints the first is the less busy one for its weight.
 #[inline(always)]
-pub const fn first_is_less_busy(first: (u32, u32), other: (u32, u32)) -> bool {
+pub const fn first_is_less_busy(first: (u64, u32), other: (u64, u32)) -> bool {
     let (active_first, weight_first) = first;
     let (active_other, weight_other) = other;
-    (active_first as u64 + 1).saturating_mul(weight_other as u64)
-        <= (active_other as u64 + 1).saturating_mul(weight_first as u64)
+    active_first.wrapping_add(1).wrapping_mul(weight_other as u64)
+        <= active_other.wrapping_add(1).wrapping_mul(weight_first as u64)
 }
 
 /// What an endpoint draws for a key, in weighted rendezvous hashing: the endpoint with the least wait
@@ -81,7 +81,6 @@ pub const fn first_is_less_busy(first: (u32, u32), other: (u32, u32)) -> bool {
 #[inline(always)]
 pub const fn ticket(key: u64, hash: u64) -> u32 {
     let x = mix(key ^ hash) | 1;
-    // leading_zeros() is a loop of table look-ups on targets that have no instruction for it.
     let zeros = leading_zeros(x);
     // The mantissa, in [0, 1), with 24 bits.
     let f = ((x << zeros) << 1) >> 40;
@@ -108,19 +107,20 @@ pub const fn first_wins(first: (u32, u32), other: (u32, u32)) -> bool {
     (ticket_first as u64) * (weight_other as u64) <= (ticket_other as u64) * (weight_first as u64)
 }
 
-/// Zeros before the first one of a number that is not 0.
+/// Zeros before the first one of a number that is not 0, without a branch: for each, the verifier
+/// would go two ways, and for each of those again.
 #[inline(always)]
 const fn leading_zeros(mut x: u64) -> u32 {
-    let mut zeros = 0;
-    let mut half = 32;
-    while half > 0 {
-        if x >> (64 - half) == 0 {
-            zeros += half;
-            x <<= half;
-        }
-        half /= 2;
-    }
-    zeros
+    x |= x >> 1;
+    x |= x >> 2;
+    x |= x >> 4;
+    x |= x >> 8;
+    x |= x >> 16;
+    x |= x >> 32;
+    let pairs = !x - ((!x >> 1) & 0x5555_5555_5555_5555);
+    let fours = (pairs & 0x3333_3333_3333_3333) + ((pairs >> 2) & 0x3333_3333_3333_3333);
+    let bytes = (fours + (fours >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    (bytes.wrapping_mul(0x0101_0101_0101_0101) >> 56) as u32
 }
 
 #[cfg(test)]

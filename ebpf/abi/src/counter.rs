@@ -1,7 +1,7 @@
 //! What the programs count, per CPU.
 
 /// Number of counters.
-pub const COUNTERS: u32 = 13;
+pub const COUNTERS: u32 = 16;
 
 /// Index of a counter in the per-CPU array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,12 @@ pub enum Counter {
     DirectDial = 11,
     /// Records of denials that were not sent, because there were too many on one CPU within a second.
     EventsLimited = 12,
+    /// connect() calls turned to an endpoint.
+    Direct = 13,
+    /// connect() calls refused because no endpoint may be sent to, or there were too many connections.
+    DirectRefused = 14,
+    /// Records of direct connections lost because the ring buffer was full.
+    RecordsLost = 15,
 }
 
 impl Counter {
@@ -51,6 +57,9 @@ impl Counter {
         Self::OutOfMemory,
         Self::DirectDial,
         Self::EventsLimited,
+        Self::Direct,
+        Self::DirectRefused,
+        Self::RecordsLost,
     ];
 
     /// The name in metrics and logs.
@@ -69,6 +78,9 @@ impl Counter {
             Self::OutOfMemory => "out_of_memory",
             Self::DirectDial => "direct_dial",
             Self::EventsLimited => "events_limited",
+            Self::Direct => "direct",
+            Self::DirectRefused => "direct_refused",
+            Self::RecordsLost => "records_lost",
         }
     }
 }

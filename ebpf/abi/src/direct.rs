@@ -34,6 +34,8 @@ pub const MAX_ENDPOINTS: u32 = 131_072;
 pub const MAX_FLOWS: u32 = 262_144;
 /// Stands where a connection has no endpoint of its own.
 pub const NO_ENDPOINT: u32 = u32::MAX;
+/// The longest name of a cluster, in bytes.
+pub const MAX_CLUSTER_NAME: usize = 344;
 /// A limit that there is not.
 pub const NO_LIMIT: u32 = u32::MAX;
 
@@ -75,8 +77,10 @@ const _: () = assert!(size_of::<RouteTarget>() == 8);
 pub struct ClusterSlot {
     /// The number of the view in force plus one; 0 while nothing is known of the endpoints.
     pub view: u32,
+    /// Nothing.
+    pub reserved: u32,
     /// Connections under way, those being made included.
-    pub active: u32,
+    pub active: u64,
     /// How many choices have been made in turn.
     pub turn: u64,
     /// Connections that were begun.
@@ -85,7 +89,7 @@ pub struct ClusterSlot {
     pub refused: u64,
 }
 
-const _: () = assert!(size_of::<ClusterSlot>() == 32);
+const _: () = assert!(size_of::<ClusterSlot>() == 40);
 
 /// [`View::kind`]: every connection is refused, as no endpoint may be sent to.
 pub const VIEW_EMPTY: u8 = 1;
@@ -202,14 +206,14 @@ const _: () = assert!(size_of::<EndpointRow>() == 8);
 pub struct EndpointSlot {
     /// Where it is.
     pub address: Endpoint,
-    /// Connections under way; written by atomic operations only.
-    pub active: u32,
+    /// The slot of its cluster plus one; 0 for an endpoint that nobody has.
+    pub cluster: u32,
     /// The same for an address in every process: see [`crate::ticket`].
     pub hash: u64,
+    /// Connections under way; written by atomic operations only.
+    pub active: u64,
     /// Connections that were begun; written by atomic operations only.
     pub begun: u64,
-    /// Nothing.
-    pub reserved: u64,
 }
 
 const _: () = assert!(size_of::<EndpointSlot>() == 48);
@@ -255,13 +259,13 @@ pub struct Flow {
 const _: () = assert!(size_of::<Flow>() == 16);
 
 /// [`DirectSocket::phase`]: connect() has chosen, and no SYN was sent.
-pub const PHASE_CHOSEN: u32 = 1;
+pub const PHASE_CHOSEN: u64 = 1;
 /// [`DirectSocket::phase`]: a SYN was sent.
-pub const PHASE_CONNECTING: u32 = 2;
+pub const PHASE_CONNECTING: u64 = 2;
 /// [`DirectSocket::phase`]: the handshake is over.
-pub const PHASE_ESTABLISHED: u32 = 3;
+pub const PHASE_ESTABLISHED: u64 = 3;
 /// [`DirectSocket::phase`]: the connection was reported.
-pub const PHASE_OVER: u32 = 4;
+pub const PHASE_OVER: u64 = 4;
 
 /// What the application's socket carries from connect() to close().
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -271,12 +275,10 @@ pub struct DirectSocket {
     pub original: Original,
     /// Where the connection goes.
     pub endpoint: Endpoint,
-    /// One of the `PHASE_` constants.
-    pub phase: u32,
     /// The cluster's slot.
     pub cluster: u32,
-    /// The endpoint's slot, or [`NO_ENDPOINT`].
-    pub slot: u32,
+    /// One of the `PHASE_` constants.
+    pub phase: u64,
     /// When connect() was called, in nanoseconds of CLOCK_MONOTONIC.
     pub started_ns: u64,
     /// When the handshake was over.
@@ -297,11 +299,15 @@ pub struct DirectSocket {
     pub fin_received: u32,
     /// 1 when the application's FIN has gone out.
     pub fin_sent: u32,
+    /// [`View::keepalive`].
+    pub keepalive: u32,
+    /// The endpoint's slot, or [`NO_ENDPOINT`].
+    pub slot: u32,
     /// Nothing.
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<DirectSocket>() == 152);
+const _: () = assert!(size_of::<DirectSocket>() == 160);
 
 /// [`DirectEvent::end`]: no endpoint may be sent to; `UH`.
 pub const END_NO_ENDPOINT: u32 = 1;
@@ -381,8 +387,8 @@ impl DirectRoute {
 
 impl EndpointSlot {
     /// A new endpoint.
-    pub const fn new(address: Endpoint, hash: u64) -> Self {
-        Self { address, active: 0, hash, begun: 0, reserved: 0 }
+    pub const fn new(address: Endpoint, hash: u64, cluster: u32) -> Self {
+        Self { address, cluster: cluster + 1, hash, active: 0, begun: 0 }
     }
 }
 

@@ -28,7 +28,8 @@ pub struct Original {
     pub netns: u64,
     /// The real user who called connect().
     pub uid: u32,
-    reserved: u32,
+    /// Nothing.
+    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<Original>() == 64);

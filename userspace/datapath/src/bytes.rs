@@ -6,6 +6,7 @@
 use zerocopy::transmute;
 
 pub(crate) type RowBytes = [u8; 12];
+pub(crate) type RouteBytes = [u8; 72];
 pub(crate) type KeyBytes = [u8; 20];
 pub(crate) type TupleBytes = [u8; 48];
 pub(crate) type OriginalBytes = [u8; 64];
@@ -14,6 +15,10 @@ pub(crate) type GenerationBytes = [u8; 8];
 pub(crate) type OwnAddressBytes = [u8; 32];
 pub(crate) type HostBytes = [u8; 24];
 pub(crate) type HostAddressBytes = [u8; 8];
+
+pub(crate) fn route(route: egressd_abi::DirectRoute) -> RouteBytes {
+    transmute!(route)
+}
 
 pub(crate) fn row(row: egressd_abi::Row) -> RowBytes {
     transmute!(row)

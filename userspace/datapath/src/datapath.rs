@@ -21,7 +21,7 @@ use crate::{
     addresses::{self, AddressChanges},
     bytes::{self, ConfigBytes, KeyBytes, OriginalBytes, OwnAddressBytes, TupleBytes},
     cgroup::{OwnCgroup, cgroup2_root, is_private_namespace, nearest_ancestors},
-    direct::DirectClusters,
+    direct::{DirectClusters, Records},
     dns::{DnsServers, DnsSockets, Heartbeat},
     error::Error,
     events::{Forward, Notice, Sources, Watch},
@@ -86,6 +86,7 @@ pub struct Datapath {
     direct: DirectClusters,
     /// Namespaces, and denials.
     events: Option<[RingBuf<MapData>; 2]>,
+    records: Option<RingBuf<MapData>>,
     log: Option<EbpfLogger<Forward>>,
     cgroups: Vec<Captured>,
     bpf: Ebpf,
@@ -126,9 +127,10 @@ impl Datapath {
         let own_cgroup = OwnCgroup::enter(&root)?;
         let mut bpf = load::load()?;
         let accepted: SkStorage<_, _> = take(&mut bpf, "ACCEPTED")?;
+        let direct = DirectClusters::take(&mut bpf)?;
         Ok(Self {
             links: Links::default(),
-            generations: Generations::take(&mut bpf)?,
+            generations: Generations::take(&mut bpf, direct.clone())?,
             listeners: take(&mut bpf, "LISTENERS")?,
             own: take(&mut bpf, "OWN")?,
             own_held: BTreeSet::new(),
@@ -140,8 +142,9 @@ impl Datapath {
             counts: take(&mut bpf, "COUNTS")?,
             config: take(&mut bpf, "CONFIG")?,
             originals: Originals::new(accepted),
-            direct: DirectClusters::new(),
+            direct,
             events: Some([take(&mut bpf, "RARE_EVENTS")?, take(&mut bpf, "EVENTS")?]),
+            records: Some(take(&mut bpf, "RECORDS")?),
             log: EbpfLogger::init_with_logger(&mut bpf, Forward).ok(),
             cgroups,
             bpf,
@@ -315,9 +318,12 @@ impl Datapath {
         handler: impl FnMut(Notice) + Send + 'static,
     ) -> Result<Option<Watch>, Error> {
         let Some([rare, events]) = self.events.take() else { return Ok(None) };
+        let Some(records) = self.records.take() else { return Ok(None) };
         let addresses =
             AddressChanges::open().map_err(Error::io("listening for changes of our addresses"))?;
-        let sources = Sources { rare, events, log: self.log.take(), addresses: Some(addresses) };
+        let records = Records::new(records, self.direct.clone());
+        let sources =
+            Sources { rare, events, records, log: self.log.take(), addresses: Some(addresses) };
         Watch::start(sources, handler)
             .map(Some)
             .map_err(Error::io("starting the thread for kernel events"))

@@ -16,7 +16,11 @@ use nix::{
 };
 use zerocopy::FromBytes as _;
 
-use crate::{addresses::AddressChanges, direct::DirectRecord, originals::Socket};
+use crate::{
+    addresses::AddressChanges,
+    direct::{DirectRecord, Records},
+    originals::Socket,
+};
 
 /// The target of the programs' debug lines.
 const LOG_TARGET: &str = "egressd::ebpf";
@@ -72,6 +76,8 @@ pub(crate) struct Sources {
     /// Namespaces, which go before denials.
     pub(crate) rare: RingBuf<MapData>,
     pub(crate) events: RingBuf<MapData>,
+    /// Direct connections that are over.
+    pub(crate) records: Records,
     pub(crate) log: Option<EbpfLogger<Forward>>,
     pub(crate) addresses: Option<AddressChanges>,
 }
@@ -109,6 +115,10 @@ fn run(mut sources: Sources, stop: &OwnedFd, mut handler: impl FnMut(Notice)) {
                 handler(notice);
             }
         }
+        for _ in 0..AT_ONCE {
+            let Some(record) = sources.records.next() else { break };
+            handler(Notice::Direct(Box::new(record)));
+        }
         if let Some(log) = &mut sources.log {
             log.flush();
         }
@@ -119,6 +129,9 @@ fn run(mut sources: Sources, stop: &OwnedFd, mut handler: impl FnMut(Notice)) {
     }
 }
 
+/// Records of orderly ends wake nobody up: they are looked for this often, in milliseconds.
+const LOOK: u8 = 100;
+
 struct Ready {
     addresses: bool,
 }
@@ -126,7 +139,8 @@ struct Ready {
 /// Waits for something to read; `None` when it is time to end.
 fn wait(sources: &Sources, stop: &OwnedFd) -> Option<Ready> {
     let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
-    let buffers = [&sources.rare, &sources.events].map(|buffer| readable(buffer.as_fd()));
+    let buffers = [&sources.rare, &sources.events, sources.records.buffer()];
+    let buffers = buffers.map(|buffer| readable(buffer.as_fd()));
     let mut fds = vec![readable(stop.as_fd())];
     fds.extend(buffers);
     let addresses = sources.addresses.as_ref().map(|changes| {
@@ -134,7 +148,7 @@ fn wait(sources: &Sources, stop: &OwnedFd) -> Option<Ready> {
         fds.len() - 1
     });
     fds.extend(sources.log.as_ref().map(|log| readable(log.as_fd())));
-    match poll(&mut fds, PollTimeout::NONE) {
+    match poll(&mut fds, PollTimeout::from(LOOK)) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => {
             tracing::error!(%error, "waiting for kernel events");
@@ -166,7 +180,7 @@ fn notice(event: &Event) -> Option<Notice> {
 }
 
 /// The wall clock's reading at an instant of CLOCK_MONOTONIC.
-fn wall_clock(monotonic_ns: u64) -> SystemTime {
+pub(crate) fn wall_clock(monotonic_ns: u64) -> SystemTime {
     let now = SystemTime::now();
     let Ok(reading) = clock_gettime(ClockId::CLOCK_MONOTONIC) else {
         return now;

@@ -13,11 +13,11 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
 };
-use egressd_abi::{Generation, Row, RowKey, lpm_bits};
+use egressd_abi::{Generation, MAX_DIRECT_ROUTES, Row, RowKey, lpm_bits};
 
 use crate::{
-    bytes::{self, GenerationBytes, KeyBytes, RowBytes},
-    direct::DirectRoute,
+    bytes::{self, GenerationBytes, KeyBytes, RouteBytes, RowBytes},
+    direct::{DirectClusters, DirectRoute},
     error::Error,
     hosts::{HostMaps, HostTable, KnownHosts},
     sync::{Change, sync},
@@ -61,16 +61,18 @@ pub(crate) struct Generations {
     active: Array<MapData, u32>,
     heads: Array<MapData, GenerationBytes>,
     slots: [Slot; 2],
+    direct: DirectClusters,
     numbers: [u32; 2],
     current: usize,
 }
 
 impl Generations {
-    pub(crate) fn take(bpf: &mut Ebpf) -> Result<Self, Error> {
+    pub(crate) fn take(bpf: &mut Ebpf, direct: DirectClusters) -> Result<Self, Error> {
         Ok(Self {
             active: take(bpf, "ACTIVE")?,
             heads: take(bpf, "GENERATIONS")?,
             slots: [Slot::take(bpf, 0)?, Slot::take(bpf, 1)?],
+            direct,
             numbers: [0; 2],
             current: 0,
         })
@@ -82,6 +84,7 @@ impl Generations {
         let spare = 1 - self.current;
         let Some(slot) = self.slots.get_mut(spare) else { return Ok(()) };
         slot.fill(wanted)?;
+        slot.fill_routes(&self.direct.routes(spare, &wanted.directs)?)?;
         let head = Generation::new(number).deny_unknown(wanted.deny_unknown).tables(
             !wanted.prefixes.is_empty(),
             !wanted.ports.is_empty(),
@@ -118,14 +121,15 @@ fn index(slot: usize) -> u32 {
 }
 
 /// The maps of one generation, and what they hold.
-#[derive(Debug)]
 struct Slot {
     exact: HashMap<MapData, KeyBytes, RowBytes>,
     prefixes: LpmTrie<MapData, KeyBytes, RowBytes>,
     ports: HashMap<MapData, [u8; 2], RowBytes>,
     excludes: LpmTrie<MapData, KeyBytes, u32>,
     hosts: HostMaps,
+    routes: Array<MapData, RouteBytes>,
     held: KernelTable,
+    held_routes: Vec<egressd_abi::DirectRoute>,
 }
 
 impl Slot {
@@ -136,14 +140,16 @@ impl Slot {
             ports: take(bpf, &format!("PORT_{index}"))?,
             excludes: take(bpf, &format!("EXCLUDE_{index}"))?,
             hosts: HostMaps::take(bpf, index)?,
+            routes: take(bpf, &format!("DIRECTS_{index}"))?,
             held: KernelTable::default(),
+            held_routes: Vec::new(),
         })
     }
 
     fn fill(&mut self, wanted: &KernelTable) -> Result<(), Error> {
         check_sizes(wanted)?;
         wanted.hosts.check_sizes()?;
-        let Self { exact, prefixes, ports, excludes, hosts, held } = self;
+        let Self { exact, prefixes, ports, excludes, hosts, held, .. } = self;
         sync(&mut held.exact, &wanted.exact, |change| match change {
             Change::Put(key, row) => exact.insert(bytes::key(*key), bytes::row(*row), 0),
             Change::Remove(key) => exact.remove(&bytes::key(*key)),
@@ -170,6 +176,23 @@ impl Slot {
         held.deny_unknown = wanted.deny_unknown;
         hosts.fill(&wanted.hosts)
     }
+
+    /// Writes the routes that have changed. Those beyond stay: no row names them.
+    fn fill_routes(&mut self, wanted: &[egressd_abi::DirectRoute]) -> Result<(), Error> {
+        for (at, route) in wanted.iter().enumerate() {
+            if self.held_routes.get(at) == Some(route) {
+                continue;
+            }
+            self.routes
+                .set(index(at), bytes::route(*route), 0)
+                .map_err(Error::bpf("writing direct routes"))?;
+            match self.held_routes.get_mut(at) {
+                Some(held) => *held = *route,
+                None => self.held_routes.push(*route),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The limits of the tables, as the eBPF maps are declared.
@@ -178,6 +201,7 @@ fn check_sizes(wanted: &KernelTable) -> Result<(), Error> {
         ("address and port", 131_072, wanted.exact.len()),
         ("network", 131_072, wanted.prefixes.len()),
         ("excluded network", 4096, wanted.excludes.len()),
+        ("direct route", MAX_DIRECT_ROUTES, wanted.directs.len()),
     ];
     for (table, limit, wanted) in tables {
         if wanted > limit as usize {
@@ -201,7 +225,7 @@ where
 }
 
 /// Waits until every program that began before now has ended.
-fn wait_for_readers() {
+pub(crate) fn wait_for_readers() {
     // MEMBARRIER_CMD_GLOBAL is synchronize_rcu() (kernel/sched/membarrier.c), and programs run
     // inside an RCU read section. With one CPU it does nothing.
     let several = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);

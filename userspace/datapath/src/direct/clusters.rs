@@ -1,18 +1,24 @@
 //! The clusters of the direct path, for whoever knows their endpoints.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::DirectView;
-use crate::error::Error;
+use aya::Ebpf;
+
+use super::{
+    DirectRoute, DirectView,
+    slots::Slots,
+    sweep::{Sweep, Swept},
+};
+use crate::{error::Error, rows::wait_for_readers};
 
 /// Tells the kernel what it may do with the connections of clusters. Cheap to clone; any thread.
 #[derive(Clone)]
 pub struct DirectClusters {
-    inner: Arc<Mutex<BTreeMap<Arc<str>, DirectView>>>,
+    slots: Arc<Mutex<Slots>>,
+    sweep: Arc<Mutex<Sweep>>,
 }
 
 /// The connections of a cluster.
@@ -21,46 +27,38 @@ pub struct DirectCounts {
     /// The cluster's name.
     pub cluster: Arc<str>,
     /// Connections under way, those being made included.
-    pub active: u32,
+    pub active: u64,
     /// Connections that were begun.
     pub begun: u64,
     /// Connections that were refused, for want of an endpoint or because there were too many.
     pub refused: u64,
     /// Each endpoint with its connections under way, and those that were begun.
-    pub endpoints: Vec<(SocketAddr, u32, u64)>,
-}
-
-/// What a sweep has found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Connections that were counted and are no longer there.
-    pub mended: u32,
-    /// Connections that were ended because they were silent for too long.
-    pub idle: u32,
-    /// Connections that were ended because they had lasted for too long.
-    pub expired: u32,
+    pub endpoints: Vec<(SocketAddr, u64, u64)>,
 }
 
 impl DirectClusters {
-    pub(crate) fn new() -> Self {
-        Self { inner: Arc::default() }
+    pub(crate) fn take(bpf: &mut Ebpf) -> Result<Self, Error> {
+        let slots = Arc::new(Mutex::new(Slots::take(bpf)?));
+        Ok(Self { slots, sweep: Arc::new(Mutex::new(Sweep::take(bpf)?)) })
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says what holds for new connections of a cluster from now on. Takes effect at once, in less than
     /// a millisecond; the same again does nothing. A cluster that no generation names yet may be told of
-    /// as well.
+    /// as well; one that none names for a minute is forgotten.
     ///
     /// # Errors
     /// [`Error::TableFull`]: what held before holds on.
     pub fn set_cluster(&self, name: &str, view: &DirectView) -> Result<(), Error> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.insert(name.into(), view.clone());
-        Ok(())
+        self.slots().set(name, view)
     }
 
     /// The connections of every cluster that is known. No system call.
     pub fn counts(&self) -> Vec<DirectCounts> {
-        Vec::new()
+        self.slots().counts()
     }
 
     /// Takes connections out of the counts that are no longer there, and ends those that have reached
@@ -70,6 +68,43 @@ impl DirectClusters {
     /// # Errors
     /// What the kernel says.
     pub fn sweep(&self) -> Result<Swept, Error> {
-        Ok(Swept::default())
+        let left = self.slots().take_left();
+        wait_for_readers();
+        self.slots().free(left);
+        let mut sweep = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        sweep.run(&self.slots)
     }
+
+    /// The name of a cluster, by its slot.
+    pub(crate) fn name(&self, slot: u32) -> Option<Arc<str>> {
+        self.slots().name(slot)
+    }
+
+    /// The kernel's form of the routes of a generation, which is the first or the second.
+    pub(crate) fn routes(
+        &self,
+        generation: usize,
+        routes: &[DirectRoute],
+    ) -> Result<Vec<egressd_abi::DirectRoute>, Error> {
+        let mut slots = self.slots();
+        let names = routes.iter().flat_map(|route| &route.clusters);
+        slots.set_named(generation, names.map(|(name, _)| Arc::clone(name)).collect());
+        routes.iter().map(|route| kernel_route(&mut slots, route)).collect()
+    }
+}
+
+fn kernel_route(slots: &mut Slots, route: &DirectRoute) -> Result<egressd_abi::DirectRoute, Error> {
+    use egressd_abi::{MAX_ROUTE_CLUSTERS, RouteTarget};
+    let weighted: Vec<_> = route.clusters.iter().filter(|(_, weight)| *weight > 0).collect();
+    if weighted.len() > MAX_ROUTE_CLUSTERS as usize {
+        let (table, limit) = ("clusters of a direct route", MAX_ROUTE_CLUSTERS);
+        return Err(Error::TableFull { table, limit, wanted: weighted.len() });
+    }
+    let mut kernel = egressd_abi::DirectRoute::default();
+    for (target, (name, weight)) in kernel.targets.iter_mut().zip(weighted) {
+        kernel.total = kernel.total.saturating_add(*weight);
+        kernel.count += 1;
+        *target = RouteTarget { end: kernel.total, cluster: slots.slot(name)? };
+    }
+    Ok(kernel)
 }

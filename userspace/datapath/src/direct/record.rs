@@ -6,7 +6,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::originals::Socket;
+use aya::maps::{MapData, RingBuf};
+use egressd_abi::{
+    DirectEvent, END_ABANDONED, END_ABORTED, END_CLOSED, END_NO_ENDPOINT, END_OVERFLOW, END_RESET,
+    Endpoint, PROTOCOL_UDP,
+};
+use zerocopy::FromBytes as _;
+
+use super::DirectClusters;
+use crate::{events::wall_clock, originals::Socket};
 
 /// The record of one connection: made once, at its end or where it was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,4 +86,70 @@ impl DirectEnd {
     pub fn is_abort(self) -> bool {
         matches!(self, Self::Reset | Self::Aborted)
     }
+}
+
+/// Reads records out of the kernel.
+pub(crate) struct Records {
+    buffer: RingBuf<MapData>,
+    clusters: DirectClusters,
+}
+
+impl Records {
+    pub(crate) fn new(buffer: RingBuf<MapData>, clusters: DirectClusters) -> Self {
+        Self { buffer, clusters }
+    }
+
+    /// What is to be waited for.
+    pub(crate) fn buffer(&self) -> &RingBuf<MapData> {
+        &self.buffer
+    }
+
+    /// The next one, if there is one.
+    pub(crate) fn next(&mut self) -> Option<DirectRecord> {
+        loop {
+            let item = self.buffer.next()?;
+            if let Ok(event) = DirectEvent::read_from_bytes(&item) {
+                return Some(record(&event, self.clusters.name(event.cluster)));
+            }
+        }
+    }
+}
+
+fn record(event: &DirectEvent, cluster: Option<Arc<str>>) -> DirectRecord {
+    let since_start = |end: u64| Duration::from_nanos(end.saturating_sub(event.started_ns));
+    let timeout = Duration::from_millis(event.connect_timeout_ms.into());
+    let duration = since_start(event.ended_ns);
+    let timed_out = !timeout.is_zero() && duration >= timeout;
+    DirectRecord {
+        socket: event.original.into(),
+        cluster: cluster.unwrap_or_default(),
+        endpoint: some(&event.endpoint),
+        local: some(&event.local),
+        started: wall_clock(event.started_ns),
+        connect: (event.established_ns > 0).then(|| since_start(event.established_ns)),
+        duration,
+        sent: event.sent,
+        received: event.received,
+        rtt: Duration::from_micros(event.rtt_us.into()),
+        retransmits: event.retransmits,
+        end: match event.end {
+            END_NO_ENDPOINT => DirectEnd::NoEndpoint,
+            END_OVERFLOW => DirectEnd::Overflow,
+            END_ABANDONED => DirectEnd::Abandoned,
+            END_CLOSED => DirectEnd::Closed,
+            END_RESET => DirectEnd::Reset,
+            END_ABORTED => DirectEnd::Aborted,
+            _ => DirectEnd::ConnectFailed { timed_out },
+        },
+        protocol: if event.protocol == PROTOCOL_UDP {
+            DirectProtocol::Udp
+        } else {
+            DirectProtocol::Tcp
+        },
+        errno: i32::try_from(event.errno).unwrap_or(0),
+    }
+}
+
+fn some(endpoint: &Endpoint) -> Option<SocketAddr> {
+    Some(endpoint.socket_addr()).filter(|address| address.port() != 0)
 }
