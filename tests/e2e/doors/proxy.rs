@@ -66,10 +66,16 @@ fn requests_are_routed_by_the_port_they_ask_for() {
 #[test]
 fn it_is_there_on_loopback_alone() {
     let world = World::new(&[]);
-    let daemon = world.daemon().config("meshConfig: {proxyHttpPort: 15080}").start();
+    let config = "meshConfig: {proxyHttpPort: 15080}";
+    let daemon = world.daemon().config(config).start();
     let url = "http://10.77.0.1:15080/";
     let refused = world.node.server(["curl", "--silent", "--max-time", "15", url]).run();
     assert_eq!(refused.code(), 7, "a refused connection");
+    let local = curl(&world, "http://127.0.0.1:15080/").arg("--include").run().text();
+    assert!(local.starts_with("HTTP/1.1 403"), "{local}");
+    daemon.stop();
+    let daemon = world.node.daemon().config(config);
+    let daemon = daemon.config("dns: {allowLocalAddresses: true}").start();
     let loops = curl(&world, "http://127.0.0.1:15080/").arg("--include").run().text();
     assert!(loops.starts_with("HTTP/1.1 503"), "{loops}");
     daemon.stop();

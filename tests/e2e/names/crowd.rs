@@ -1,8 +1,14 @@
 //! One user that asks for too much, ports that others have, and records that lead past an address.
 
-use egressd_tests::{Bind, Node, Running, Unbound};
+use std::time::{Duration, Instant};
 
-use super::{UPSTREAM, node, service};
+use egressd_tests::{Behaviour, Bind, Node, Running, Servers, Unbound, WORLD_V4};
+
+use super::{
+    UPSTREAM, entry, node,
+    resolution::{reached, servers, tcp, world},
+    service,
+};
 
 /// A server that knows every name with a label `fast`, and says nothing about any other.
 const SERVER: &str = r#"
@@ -18,7 +24,7 @@ while True:
         end += query[end] + 1
     if b"\4fast" in query:
         head = query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0"
-        record = b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\xc0\0\2\x09"
+        record = b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4" + socket.inet_aton(sys.argv[2])
         sock.sendto(head + query[12:end + 5] + record, client)
 "#;
 
@@ -42,6 +48,11 @@ while True:
     time.sleep(0.05)
 "#;
 
+/// [`SERVER`], which has this address for all names it knows.
+fn knows_fast_names(node: &Node, address: &str) -> Running {
+    ready(node.server(["/usr/bin/python3", "-c", SERVER, UPSTREAM, address]), "ready")
+}
+
 fn ready(spawn: egressd_tests::Spawn<'_>, word: &str) -> Running {
     let mut running = spawn.start();
     running.wait_stdout(word, |line| line.starts_with(word));
@@ -51,8 +62,7 @@ fn ready(spawn: egressd_tests::Spawn<'_>, word: &str) -> Running {
 #[test]
 fn slow_names_of_one_user_starve_nobody_else() {
     let node = node();
-    let server = node.server(["/usr/bin/python3", "-c", SERVER, UPSTREAM]);
-    let _server = ready(server, "ready");
+    let _server = knows_fast_names(&node, "192.0.2.9");
     let mut daemon = node.daemon().resource(service("one", "STATIC", &["192.0.2.1"])).start();
     let _flood = ready(node.python(FLOOD).arg(UPSTREAM), "many");
     // Four thousand a second, and room for four thousand that wait for five seconds.
@@ -65,6 +75,67 @@ fn slow_names_of_one_user_starve_nobody_else() {
     let line = daemon.wait_log("who it is", |line| line.contains("too many DNS queries"));
     assert!(line.contains("WARN") && line.contains("uid: 1234"), "{line}");
     daemon.stop();
+}
+
+#[test]
+fn a_name_that_nobody_answers_for_holds_up_nobody() {
+    // AAAA gets no answer either: what is there is used.
+    let node = node();
+    let _servers = world(&node);
+    let _server = knows_fast_names(&node, WORLD_V4[1]);
+    let names = ["a.slow.test", "b.fast.test", "c.slow.test"];
+    let daemon = node.daemon().resource(tcp("db", "DNS", &names)).start();
+    for _ in 0..3 {
+        let start = Instant::now();
+        assert_eq!(reached(&node, "db.test", 5432, 1), servers(&[1]));
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    }
+    daemon.stop();
+}
+
+#[test]
+fn names_that_requests_bring_do_not_lead_to_what_is_local() {
+    let node = node();
+    let here =
+        Servers::tcp(&node.netns, [("127.0.0.1:80".to_owned(), Behaviour::Page("secret".into()))]);
+    let zone = "evil.dyn 5 IN A 127.0.0.1\ncloud.dyn 5 IN A 169.254.169.254\n\
+                evil.sec 5 IN A 127.0.0.1\none 5 IN A 127.0.0.1\nplain 5 IN A 127.0.0.1";
+    let _bind = Bind::start(&node.world, UPSTREAM, zone);
+    let resources = [
+        entry("dyn", "*.dyn.test", "HTTP", 80, "DYNAMIC_DNS", &[]),
+        entry("sec", "*.sec.test", "TLS", 443, "DYNAMIC_DNS", &[]),
+        entry("one", "one.test", "TCP", 5432, "DNS", &[]),
+        entry("plain", "plain.test", "TCP", 9000, "DNS", &[])
+            .replace("targetPort: 9000", "targetPort: 80"),
+    ];
+    let daemon = |config: &str| {
+        let daemon = node.daemon().config(config);
+        resources.iter().fold(daemon, |daemon, resource| daemon.resource(resource.as_str())).start()
+    };
+    let get = |url: &str| {
+        let curl = node.curl(url).arg("--ipv4").arg("--write-out").arg(" %{http_code}");
+        curl.run().stdout
+    };
+    let refusing = daemon("");
+    for (number, name) in (1..).zip(["evil", "cloud"]) {
+        let said = get(&format!("http://{name}.dyn.test/"));
+        assert_eq!(said, "local address refused 403");
+        let record = refusing.wait_records(number).pop().unwrap();
+        assert!(record.line.contains("local_address_refused"), "{}", record.line);
+    }
+    // By SNI, and by the name of a host on a port that it does not declare.
+    for (number, url) in (3..).zip(["https://evil.sec.test/", "http://one.test/"]) {
+        get(url);
+        let record = refusing.wait_records(number).pop().unwrap();
+        assert!(record.line.contains("local_address_refused"), "{}", record.line);
+    }
+    assert_eq!(here.accepted(), 0);
+    // An endpoint of the configuration may be anywhere, and so may names where somebody wants it.
+    assert_eq!(get("http://plain.test:9000/"), "secret 200");
+    refusing.stop();
+    let allowing = daemon("dns: {allowLocalAddresses: true}");
+    assert_eq!(get("http://evil.dyn.test/"), "secret 200");
+    allowing.stop();
 }
 
 #[test]

@@ -77,6 +77,7 @@ impl Metrics {
                     | Outcome::NoHealthyUpstream
                     | Outcome::Unresolved
                     | Outcome::DnsFailure
+                    | Outcome::DnsOverflow
                     | Outcome::Refused(_)
                     | Outcome::FlowLimit
                     | Outcome::NotTerminated(_)

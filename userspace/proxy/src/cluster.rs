@@ -10,12 +10,17 @@ mod shares;
 pub(crate) mod spec;
 
 use std::{
+    future::poll_fn,
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    task::Poll,
+    time::Duration,
 };
+
+use tokio::time::timeout;
 
 pub(crate) use self::{
     balance::Choice,
@@ -66,6 +71,9 @@ struct Resolved {
     /// One for each endpoint with a name; `None` where it does not resolve.
     answers: Vec<Option<Addresses>>,
     hosts: Arc<HostSet>,
+    /// For each endpoint with a name, whether it kept us waiting in vain: nobody waits for it again as
+    /// long as there is another one.
+    late: Vec<bool>,
 }
 
 impl Cluster {
@@ -103,10 +111,31 @@ impl Cluster {
         if let Some(fixed) = &self.fixed {
             return Some(Arc::clone(fixed));
         }
+        let answers = self.cached(resolver);
+        let known = |(answer, is_late): (&Option<_>, bool)| answer.is_some() || is_late;
+        let all_known = answers.iter().zip(self.late()).all(known);
+        (all_known && self.serves(&answers)).then(|| self.resolved_hosts(answers))
+    }
+
+    /// What is known of each endpoint with a name, without waiting.
+    fn cached(&self, resolver: &dyn Resolver) -> Vec<Option<Addresses>> {
         let families = self.spec.lookup.families();
-        let names = self.spec.endpoints.iter().filter_map(EndpointSpec::name);
-        let answers = names.map(|name| resolver.cached(name, families).map(Some));
-        Some(self.resolved_hosts(answers.collect::<Option<_>>()?))
+        self.names().map(|name| resolver.cached(name, families)).collect()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.spec.endpoints.iter().filter_map(EndpointSpec::name)
+    }
+
+    /// Whether these answers, or addresses that need none, are enough to go on with.
+    fn serves(&self, answers: &[Option<Addresses>]) -> bool {
+        answers.iter().any(Option::is_some) || answers.len() < self.spec.endpoints.len()
+    }
+
+    /// Which endpoints with a name were late, in their order.
+    fn late(&self) -> Vec<bool> {
+        let late = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).late.clone();
+        if late.is_empty() { vec![false; self.names().count()] } else { late }
     }
 
     /// The endpoints by address that may be sent to. Names are resolved, most of the time without
@@ -132,28 +161,67 @@ impl Cluster {
         if let Some(fixed) = &self.fixed {
             return Ok(Arc::clone(fixed));
         }
-        let mut answers = Vec::with_capacity(self.spec.endpoints.len());
-        let mut failed = None;
-        for endpoint in &self.spec.endpoints {
-            let Some(name) = endpoint.name() else { continue };
-            let families = self.spec.lookup.families();
-            let answer = match resolver.cached(name, families) {
-                Some(known) => Ok(known),
-                None => resolver.resolve(name, families).await,
-            };
-            match answer {
-                Ok(addresses) => answers.push(Some(addresses)),
-                Err(error) => {
-                    failed = Some(error);
-                    answers.push(None);
-                }
-            }
-        }
+        let (answers, failed) = self.answers(resolver).await;
         let hosts = self.resolved_hosts(answers);
         match failed {
             Some(error) if hosts.is_empty() => Err(error),
             Some(_) | None => Ok(hosts),
         }
+    }
+
+    /// Resolves all names, side by side. Once there is something to go on with, the others are given
+    /// [`GRACE`], and those that were late before nothing: they join when they answer.
+    async fn answers(
+        &self,
+        resolver: &dyn Resolver,
+    ) -> (Vec<Option<Addresses>>, Option<ResolveError>) {
+        let families = self.spec.lookup.families();
+        let mut answers = self.cached(resolver);
+        let late = self.late();
+        let serves = self.serves(&answers);
+        let wanted = |place: usize, answers: &[Option<Addresses>]| {
+            answers.get(place).is_some_and(Option::is_none)
+                && !(serves && late.get(place).is_some_and(|late| *late))
+        };
+        let mut pending: Vec<_> = self
+            .names()
+            .enumerate()
+            .filter(|(place, _)| wanted(*place, &answers))
+            .map(|(place, name)| (place, resolver.resolve(name, families)))
+            .collect();
+        let mut failed = None;
+        while !pending.is_empty() {
+            let next =
+                poll_fn(|cx| {
+                    let ready = pending.iter_mut().enumerate().find_map(|(at, (_, resolving))| {
+                        match resolving.as_mut().poll(cx) {
+                            Poll::Ready(answer) => Some((at, answer)),
+                            Poll::Pending => None,
+                        }
+                    });
+                    ready.map_or(Poll::Pending, Poll::Ready)
+                });
+            let (at, answer) = if self.serves(&answers) {
+                match timeout(GRACE, next).await {
+                    Ok(next) => next,
+                    Err(_elapsed) => break,
+                }
+            } else {
+                next.await
+            };
+            let (place, _) = pending.swap_remove(at);
+            match answer {
+                Ok(addresses) => {
+                    if let Some(answer) = answers.get_mut(place) {
+                        *answer = Some(addresses);
+                    }
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        resolved.late = answers.iter().map(Option::is_none).collect();
+        (answers, failed)
     }
 
     /// The endpoints for these answers: those of the last time, unless an answer is a new one.
@@ -168,7 +236,8 @@ impl Cluster {
             && resolved.answers.iter().zip(&answers).all(same);
         if !known {
             let hosts = Arc::new(self.spec.hosts(&self.shared.hosts, &answers));
-            *resolved = Resolved { answers, hosts };
+            resolved.answers = answers;
+            resolved.hosts = hosts;
         }
         Arc::clone(&resolved.hosts)
     }
@@ -205,6 +274,10 @@ impl ClusterSpec {
         set.build()
     }
 }
+
+/// How long names that are being resolved are waited for once there is another endpoint: as long as
+/// an address may take before another one is tried beside it.
+const GRACE: Duration = Duration::from_millis(250);
 
 impl Drop for ClusterLease {
     fn drop(&mut self) {

@@ -11,6 +11,8 @@ mod tunnel;
 use std::{
     future::{Future, poll_fn},
     io,
+    net::IpAddr,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -123,7 +125,12 @@ async fn attempt(
         }
         Target::Name { name, port, families, asked } => {
             let addresses = addresses(tools.resolver, name, *families, *asked).await?;
-            Candidates::of_name(&addresses, *port)
+            let admits = |ip: &&IpAddr| tools.resolver.admits(**ip);
+            let admitted: Vec<IpAddr> = addresses.iter().filter(admits).copied().collect();
+            if admitted.is_empty() && !addresses.is_empty() {
+                return Err(Outcome::Refused(LOCAL_ADDRESS));
+            }
+            Candidates::of_name(&admitted, *port)
         }
     };
     let (upstream, host) = first_to_answer(dial, cluster, candidates, record).await?;
@@ -137,6 +144,9 @@ async fn addresses(
     families: IpFamilies,
     asked: bool,
 ) -> Result<Addresses, Outcome> {
+    if let Ok(ip) = name.parse() {
+        return Ok(Arc::from([ip]));
+    }
     let addresses = match resolver.cached(name, families) {
         Some(addresses) => Ok(addresses),
         None if asked => resolver.resolve_asked(name, families).await,
@@ -144,7 +154,7 @@ async fn addresses(
     };
     addresses.map_err(|error| {
         tracing::debug!(%error, "the name asked for does not resolve");
-        Outcome::DnsFailure
+        if error.overload { Outcome::DnsOverflow } else { Outcome::DnsFailure }
     })
 }
 
@@ -195,6 +205,9 @@ async fn first_to_answer(
         }
     }
 }
+
+/// Why a name that leads to this node, its link or its cloud alone is not gone to.
+pub(crate) const LOCAL_ADDRESS: &str = "local_address_refused";
 
 /// How long a candidate may take to answer before another one is tried beside it (RFC 8305 §5).
 const HEAD_START: Duration = Duration::from_millis(250);

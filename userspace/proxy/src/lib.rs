@@ -84,7 +84,7 @@ pub use record::{
     Errno, FlowRecord, HttpFields, Outcome, Records, RequestPath, ResponseFlag, ResponseFlags,
     Template, TransportFailure, TunnelFailure, write_json, write_text,
 };
-pub use resolve::{Addresses, ResolveError, Resolver, Resolving};
+pub use resolve::{Addresses, ResolveError, Resolver, Resolving, is_local};
 pub use server::{BACKLOG, Drained, ListenerId, Opened, Parts, Server};
 pub use snapshot::Snapshot;
 pub use sniff::{FirstBytes, first_bytes};

@@ -3,11 +3,7 @@
 
 mod doors;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use egressd_tables as tables;
 use egressd_tables::{
@@ -231,16 +227,10 @@ impl Generation {
                 let target = original(destination, &decision.original, port);
                 target.map(|target| verified(target, cluster, asked))
             }
-            Discovery::DynamicForwardProxy { port, families } => {
-                asked.map_or(Err(Outcome::NoRoute), |name| {
-                    Ok(match name.parse::<IpAddr>() {
-                        Ok(ip) => Target::Address(UpstreamAddr::Ip((ip, port).into())),
-                        Err(_not_an_address) => {
-                            Target::Name { name: name.into(), port, families, asked: true }
-                        }
-                    })
-                })
-            }
+            Discovery::DynamicForwardProxy { port, families } => asked
+                .map_or(Err(Outcome::NoRoute), |name| {
+                    Ok(Target::Name { name: name.into(), port, families, asked: true })
+                }),
         };
         let verdict = target.map(|target| {
             let cluster = self.clusters.get(cluster);

@@ -19,6 +19,9 @@ pub(crate) struct DnsConfig {
     pub(crate) upstreams: Vec<Upstream>,
     /// Whether services without an address get one. Default: true.
     pub(crate) allocate_vips: Option<bool>,
+    /// Whether names that requests bring, and ports that nobody has declared, may lead to what only
+    /// this node, its link or its cloud can reach. Default: false.
+    pub(crate) allow_local_addresses: bool,
     /// How long answers are good for the proxy.
     pub(crate) cache: DnsCache,
 }
@@ -43,6 +46,7 @@ pub(super) struct DnsFile {
     capture: Option<CaptureWord>,
     upstreams: Vec<String>,
     allocate_vips: Option<bool>,
+    allow_local_addresses: bool,
     cache: CacheFile,
 }
 
@@ -82,7 +86,8 @@ impl DnsFile {
                 Err(error) => faults.add(&format!("dns.upstreams[{index}]"), format!("{error}")),
             }
         }
-        let cache = self.cache.finish(faults);
-        DnsConfig { capture, upstreams, allocate_vips: self.allocate_vips, cache }
+        let Self { allocate_vips, allow_local_addresses, cache, .. } = self;
+        let cache = cache.finish(faults);
+        DnsConfig { capture, upstreams, allocate_vips, allow_local_addresses, cache }
     }
 }

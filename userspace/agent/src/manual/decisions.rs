@@ -241,6 +241,31 @@
 //! cgroups gains nothing by it; root's services are told apart. Without CONFIG_INET_UDP_DIAG all are
 //! one client.
 //!
+//! # Where names of requests may lead (2026-11)
+//!
+//! *Context.* Under DYNAMIC_DNS, at the HTTP proxy, and on a port that a host does not declare, whoever
+//! answers for a name chooses what this node dials. Envoy's dynamic forward proxy dials any address
+//! unless an RBAC filter forbids it; there, loopback is the sidecar's pod. Here it is the host's, also
+//! for containers and for clients of a Gateway.
+//!
+//! *Choice.* Loopback, 0.0.0.0/8, link-local (and with it 169.254.169.254), multicast, broadcast and the
+//! metadata addresses 100.100.100.200 and fd00:ec2::254 are left out of the answer; a name with nothing
+//! else gets 403, or is closed, with `local_address_refused` in its record. Private networks are not
+//! local: that is where services are. `dns.allowLocalAddresses: true` switches it off.
+//!
+//! *Consequences.* Endpoints in resources may be anywhere, by address or by name. What is in the
+//! allocated ranges or leads back to us is refused in any case.
+//!
+//! # Names that keep a cluster waiting (2026-11)
+//!
+//! *Context.* Envoy's STRICT_DNS waits for every name of a cluster before it is used; here names are
+//! resolved when they are first needed, and one that nobody answers for takes ten seconds.
+//!
+//! *Choice.* All names are asked at once. As soon as there is one endpoint, the others get 250 ms, once:
+//! after that they join when they answer. Of one name, A and AAAA wait 50 ms for one another (RFC 8305).
+//!
+//! *Consequences.* In the first moments a cluster may use fewer endpoints than it has.
+//!
 //! # Where answers differ from Istio's on purpose (2026-11)
 //!
 //! `answers: istio` in egressd.yaml, or `explain --answers istio`, gives Istio's own; the

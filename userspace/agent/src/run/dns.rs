@@ -34,6 +34,7 @@ pub(super) struct Plan {
     upstreams: Vec<Upstream>,
     resolver: ResolverSettings,
     services: Services,
+    allow_local_addresses: bool,
 }
 
 impl Plan {
@@ -65,7 +66,10 @@ impl Plan {
             Answers::Egressd => Services::Hidden,
             Answers::Istio => Services::Forwarded,
         };
-        Ok((Self { capture, follows, system, upstreams, resolver, services }, changes))
+        let allow_local_addresses = config.dns.allow_local_addresses;
+        let plan =
+            Self { capture, follows, system, upstreams, resolver, services, allow_local_addresses };
+        Ok((plan, changes))
     }
 
     /// The servers programs ask, and those a local stub asks for them: a program that speaks to the
@@ -215,7 +219,8 @@ impl Dns {
 
     /// The resolver, for the proxy.
     pub(super) fn resolver(&self) -> ForProxy {
-        ForProxy(self.resolver.clone())
+        let anywhere = self.plan().allow_local_addresses;
+        ForProxy { resolver: self.resolver.clone(), anywhere }
     }
 
     /// What `egressd status` shows.
@@ -286,11 +291,15 @@ fn upstream_socket(
 }
 
 /// The resolver as the proxy asks for it.
-pub(super) struct ForProxy(Resolver);
+pub(super) struct ForProxy {
+    resolver: Resolver,
+    /// Names that requests bring may lead to local addresses.
+    anywhere: bool,
+}
 
 impl egressd_proxy::Resolver for ForProxy {
     fn cached(&self, name: &str, families: IpFamilies) -> Option<Addresses> {
-        self.0.cached(name, families)
+        self.resolver.cached(name, families)
     }
 
     fn resolve<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {
@@ -300,13 +309,21 @@ impl egressd_proxy::Resolver for ForProxy {
     fn resolve_asked<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {
         self.look_up(name, families, Origin::Request)
     }
+
+    fn admits(&self, ip: IpAddr) -> bool {
+        self.anywhere || !egressd_proxy::is_local(ip)
+    }
 }
 
 impl ForProxy {
     fn look_up<'a>(&'a self, name: &'a str, families: IpFamilies, origin: Origin) -> Resolving<'a> {
         Box::pin(async move {
-            self.0.lookup(name, families, origin).await.map_err(|error| {
-                egressd_proxy::ResolveError { name: name.into(), reason: error.to_string().into() }
+            self.resolver.lookup(name, families, origin).await.map_err(|error| {
+                egressd_proxy::ResolveError {
+                    name: name.into(),
+                    overload: error.is_overload(),
+                    reason: error.to_string().into(),
+                }
             })
         })
     }

@@ -47,6 +47,44 @@ async fn one_name_of_several_is_enough() {
     assert_eq!(addrs(&hosts, &cluster), ["10.0.0.9:90"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_name_that_nobody_answers_for_holds_nobody_up() {
+    let names = Names::default();
+    names.cache();
+    names.hang("a.example");
+    names.set("b.example", &["10.0.0.9"]);
+    let mut spec = named_cluster("a.example", 80);
+    spec.endpoints.extend(named_cluster("b.example", 90).endpoints);
+    let cluster = Cluster::new(spec);
+    // A moment for the first connection, nothing for those after it.
+    assert!(cluster.known_hosts(&names).is_none());
+    for grace in [GRACE, Duration::ZERO] {
+        let start = tokio::time::Instant::now();
+        let hosts = cluster.hosts(&names).await.unwrap();
+        assert_eq!(addrs(&hosts, &cluster), ["10.0.0.9:90"]);
+        assert_eq!(start.elapsed().as_millis(), grace.as_millis());
+    }
+    assert_eq!(addrs(&cluster.known_hosts(&names).unwrap(), &cluster), ["10.0.0.9:90"]);
+    // It joins when it answers, and is waited for again when the other one is gone.
+    names.set("a.example", &["10.0.0.1"]);
+    let both = ["10.0.0.1:80", "10.0.0.9:90"];
+    assert_eq!(addrs(&cluster.known_hosts(&names).unwrap(), &cluster), both);
+    assert_eq!(addrs(&cluster.hosts(&names).await.unwrap(), &cluster), both);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_is_not_held_up_by_a_name() {
+    let names = Names::default();
+    names.hang("a.example");
+    let at = |text: &str| UpstreamAddr::Ip(text.parse::<SocketAddr>().unwrap());
+    let mut spec = named_cluster("a.example", 80);
+    spec.endpoints.extend(cluster(&[at("10.0.0.1:80")]).endpoints);
+    let cluster = Cluster::new(spec);
+    let hosts = timeout(GRACE * 2, cluster.hosts(&names)).await.unwrap().unwrap();
+    assert_eq!(addrs(&hosts, &cluster), ["10.0.0.1:80"]);
+    assert!(cluster.known_hosts(&names).is_some());
+}
+
 #[tokio::test]
 async fn a_logical_name_is_its_first_address() {
     let names = Names::default();

@@ -6,7 +6,10 @@ use std::error::Error;
 use http::StatusCode;
 
 use super::{reply::Reply, upstream::NoEndpoint};
-use crate::record::{ResponseFlag, TransportFailure};
+use crate::{
+    connect::LOCAL_ADDRESS,
+    record::{ResponseFlag, TransportFailure},
+};
 
 /// Why a try came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +83,8 @@ impl Failure {
             Self::Protocol => ResponseFlag::UpstreamProtocolError,
             Self::TimedOut => ResponseFlag::UpstreamTimeout,
             Self::NoEndpoint(NoEndpoint::Unresolved) => ResponseFlag::DnsFailure,
-            Self::NoEndpoint(NoEndpoint::NoneHealthy | NoEndpoint::Foreign) => {
+            Self::NoEndpoint(NoEndpoint::DnsOverflow) => ResponseFlag::UpstreamOverflow,
+            Self::NoEndpoint(NoEndpoint::NoneHealthy | NoEndpoint::Foreign | NoEndpoint::Local) => {
                 ResponseFlag::NoHealthyUpstream
             }
             Self::Downstream(super::request_body::Broken::Gone) => {
@@ -117,6 +121,12 @@ impl Failure {
             }
             Self::NoEndpoint(NoEndpoint::Unresolved) => {
                 Reply::new(unavailable, "dns_resolution_failure").text("DNS resolution failure")
+            }
+            Self::NoEndpoint(NoEndpoint::DnsOverflow) => {
+                Reply::new(unavailable, "dns_cache_overflow").text("DNS cache overflow")
+            }
+            Self::NoEndpoint(NoEndpoint::Local) => {
+                Reply::new(StatusCode::FORBIDDEN, LOCAL_ADDRESS).text("local address refused")
             }
             Self::NoEndpoint(NoEndpoint::Foreign) => {
                 Reply::new(StatusCode::BAD_GATEWAY, "foreign_destination")

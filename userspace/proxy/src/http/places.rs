@@ -117,14 +117,17 @@ impl Places {
         wish: Wish<'a>,
         asked: bool,
     ) -> Picking<'a> {
-        if let Ok(ip) = name.parse::<IpAddr>() {
-            return Picking::Now(Ok(picked(UpstreamAddr::Ip((ip, port).into()))));
-        }
         let first_untried = move |addresses: Addresses| {
-            let mut all = addresses.iter().map(|ip| UpstreamAddr::Ip((*ip, port).into()));
+            let admitted = addresses.iter().filter(|ip| self.resolver.admits(**ip));
+            let mut all = admitted.map(|ip| UpstreamAddr::Ip((*ip, port).into()));
             let untried = all.clone().find(|addr| !wish.tried.contains(addr));
-            untried.or_else(|| all.next()).map(picked).ok_or(NoEndpoint::Unresolved)
+            let none =
+                if addresses.is_empty() { NoEndpoint::Unresolved } else { NoEndpoint::Local };
+            untried.or_else(|| all.next()).map(picked).ok_or(none)
         };
+        if let Ok(ip) = name.parse::<IpAddr>() {
+            return Picking::Now(first_untried(Arc::from([ip])));
+        }
         if let Some(known) = self.resolver.cached(name, families) {
             return Picking::Now(first_untried(known));
         }
@@ -135,7 +138,7 @@ impl Places {
             };
             first_untried(resolved.map_err(|error| {
                 tracing::debug!(%error, "the name asked for does not resolve");
-                NoEndpoint::Unresolved
+                if error.overload { NoEndpoint::DnsOverflow } else { NoEndpoint::Unresolved }
             })?)
         }))
     }

@@ -81,6 +81,10 @@ pub(crate) enum NoEndpoint {
     NoneHealthy,
     /// The name that the request asks for does not resolve.
     Unresolved,
+    /// As many names of requests are being resolved, or known, as may be.
+    DnsOverflow,
+    /// The name leads to this node, its link or its cloud alone, which no request may ask for.
+    Local,
     /// `strict`: the destination is none of the authority's.
     Foreign,
 }

@@ -34,7 +34,9 @@ pub enum Outcome {
     Unresolved,
     /// The name that the application asked for does not resolve.
     DnsFailure,
-    /// `strict` refuses it; the word says why.
+    /// As many names of applications are being resolved, or known, as may be.
+    DnsOverflow,
+    /// `strict`, or the address that it leads to, forbids it; the word says why.
     Refused(&'static str),
     /// No endpoint could be connected to; the reason is that of the last attempt.
     ConnectFailed(TransportFailure),
@@ -104,7 +106,7 @@ impl Outcome {
             Self::NoHealthyUpstream | Self::Unresolved | Self::Refused(_) => {
                 ResponseFlag::NoHealthyUpstream.into()
             }
-            Self::Overflow => ResponseFlag::UpstreamOverflow.into(),
+            Self::Overflow | Self::DnsOverflow => ResponseFlag::UpstreamOverflow.into(),
             Self::DnsFailure => ResponseFlag::DnsFailure.into(),
             // TCP connects that fail carry both, as Envoy's do: the attempts are used up as well.
             Self::ConnectFailed(_) => ResponseFlags::from(ResponseFlag::UpstreamConnectionFailure)
@@ -125,6 +127,8 @@ impl Outcome {
             Self::Drained => Some("drain_time_over"),
             Self::Forgotten => Some("internal_error"),
             Self::Refused(what) => Some(what),
+            // Envoy's word for the limit of its dynamic forward proxy.
+            Self::DnsOverflow => Some("dns_cache_overflow"),
             Self::NotTerminated(_) => Some("downstream_tls_failed"),
             Self::Completed
             | Self::AppReset
@@ -155,6 +159,7 @@ impl Outcome {
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::Overflow
+            | Self::DnsOverflow
             | Self::FlowLimit
             | Self::Refused(_)
             | Self::Drained

@@ -175,6 +175,42 @@ async fn a_name_that_the_application_asks_for() {
 }
 
 #[tokio::test]
+async fn names_that_applications_ask_for_do_not_lead_to_what_is_local() {
+    let families = egressd_tables::IpFamilies::V4;
+    let towards = |name: &str, asked| {
+        to(&[]).towards(Target::Name { name: name.into(), port: 80, families, asked })
+    };
+    for (name, asked) in [("b.example", true), ("b.example", false), ("169.254.169.254", true)] {
+        let proxy = start(Config::default(), towards(name, asked));
+        proxy.names.set("b.example", &["169.254.169.254"]);
+        dials_to_be_reset(proxy.addr).await;
+        let outcome = proxy.records.only().await.outcome;
+        assert_eq!(outcome, Outcome::Refused("local_address_refused"), "{name}");
+    }
+    // What else the name has is good.
+    let (endpoint, at) = endpoint().await;
+    let target = Target::Name { name: "b.example".into(), port: at.port(), families, asked: true };
+    let proxy = start(Config::default(), to(&[]).towards(target));
+    proxy.names.set("b.example", &["169.254.169.254", "127.0.0.1"]);
+    let app = dial(proxy.addr).await;
+    drop(accepted(&endpoint).await);
+    drop(app);
+    assert_eq!(proxy.records.only().await.upstream, Some(UpstreamAddr::Ip(at)));
+}
+
+#[tokio::test]
+async fn as_many_names_as_may_be() {
+    let families = egressd_tables::IpFamilies::V4;
+    let name = "overload.example".into();
+    let target = Target::Name { name, port: 80, families, asked: true };
+    let proxy = start(Config::default(), to(&[]).towards(target));
+    dials_to_be_reset(proxy.addr).await;
+    let outcome = proxy.records.only().await.outcome;
+    assert_eq!(outcome.flags().to_string(), "UO");
+    assert_eq!(outcome.termination(), Some("dns_cache_overflow"));
+}
+
+#[tokio::test]
 async fn a_cluster_without_endpoints() {
     let proxy = start(Config::default(), to(&[]));
     dials_to_be_reset(proxy.addr).await;
