@@ -5,3 +5,4 @@
 mod choice;
 mod lab;
 mod programs;
+mod tcp;
