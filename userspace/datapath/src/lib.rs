@@ -8,9 +8,11 @@
 //! node is as it was before.
 
 mod addresses;
+mod bpf;
 mod bytes;
 mod cgroup;
 mod datapath;
+mod diag;
 mod direct;
 mod dns;
 mod error;

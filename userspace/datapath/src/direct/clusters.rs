@@ -8,9 +8,9 @@ use std::{
 use aya::Ebpf;
 
 use super::{
-    DirectRoute, DirectView,
+    DirectEnd, DirectRoute, DirectView,
     slots::Slots,
-    sweep::{Sweep, Swept},
+    sweep::{Ended, Sweep, Swept},
 };
 use crate::{error::Error, rows::wait_for_readers};
 
@@ -19,6 +19,7 @@ use crate::{error::Error, rows::wait_for_readers};
 pub struct DirectClusters {
     slots: Arc<Mutex<Slots>>,
     sweep: Arc<Mutex<Sweep>>,
+    ended: Ended,
 }
 
 /// The connections of a cluster.
@@ -39,7 +40,9 @@ pub struct DirectCounts {
 impl DirectClusters {
     pub(crate) fn take(bpf: &mut Ebpf) -> Result<Self, Error> {
         let slots = Arc::new(Mutex::new(Slots::take(bpf)?));
-        Ok(Self { slots, sweep: Arc::new(Mutex::new(Sweep::take(bpf)?)) })
+        let ended = Ended::default();
+        let sweep = Arc::new(Mutex::new(Sweep::take(bpf, ended.clone())?));
+        Ok(Self { slots, sweep, ended })
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -51,7 +54,7 @@ impl DirectClusters {
     /// as well; one that none names for a minute is forgotten.
     ///
     /// # Errors
-    /// [`Error::TableFull`]: what held before holds on.
+    /// [`Error::TableFull`]: the kernel cannot hold it, and its connections are turned to the proxy.
     pub fn set_cluster(&self, name: &str, view: &DirectView) -> Result<(), Error> {
         self.slots().set(name, view)
     }
@@ -73,6 +76,11 @@ impl DirectClusters {
         self.slots().free(left);
         let mut sweep = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         sweep.run(&self.slots)
+    }
+
+    /// Why a connection was ended by [`DirectClusters::sweep`], if it was.
+    pub(crate) fn ended(&self, cookie: u64) -> Option<DirectEnd> {
+        self.ended.take(cookie)
     }
 
     /// The name of a cluster, by its slot.

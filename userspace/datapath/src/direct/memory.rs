@@ -6,7 +6,7 @@ use std::{
     marker::PhantomData,
     os::fd::{AsFd as _, AsRawFd as _},
     ptr::NonNull,
-    sync::atomic::AtomicU32,
+    sync::atomic::{AtomicU32, AtomicU64},
 };
 
 use aya::{
@@ -89,6 +89,14 @@ impl<T: FromBytes + IntoBytes + Immutable + Copy> Shared<T> {
         let place = self.at(index).filter(|_| aligned)?;
         // SAFETY: the word is inside the value, which stays mapped as long as `self`.
         Some(unsafe { AtomicU32::from_ptr(place.cast::<u8>().add(offset).cast().as_ptr()) })
+    }
+
+    /// The 64-bit number at an offset of a value, in bytes.
+    pub(super) fn long(&self, index: u32, offset: usize) -> Option<&AtomicU64> {
+        let aligned = offset.is_multiple_of(8) && offset + 8 <= size_of::<T>();
+        let place = self.at(index).filter(|_| aligned)?;
+        // SAFETY: as above.
+        Some(unsafe { AtomicU64::from_ptr(place.cast::<u8>().add(offset).cast().as_ptr()) })
     }
 }
 

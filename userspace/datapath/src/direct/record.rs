@@ -8,8 +8,8 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use egressd_abi::{
-    DirectEvent, END_ABANDONED, END_ABORTED, END_CLOSED, END_NO_ENDPOINT, END_OVERFLOW, END_RESET,
-    Endpoint, PROTOCOL_UDP,
+    DirectEvent, END_ABANDONED, END_ABORTED, END_CLOSED, END_CONNECT_FAILED, END_NO_ENDPOINT,
+    END_OVERFLOW, END_RESET, Endpoint, PROTOCOL_UDP,
 };
 use zerocopy::FromBytes as _;
 
@@ -46,7 +46,8 @@ pub struct DirectRecord {
     pub end: DirectEnd,
     /// TCP, or UDP: of which neither bytes nor times on the way are known.
     pub protocol: DirectProtocol,
-    /// What connect() returned where the kernel refused it; else 0.
+    /// What connect() returned, as far as can be told: where the handshake failed, ETIMEDOUT if nobody
+    /// answered in time, ENETUNREACH if there was no SYN, else ECONNREFUSED. 0 if it did not fail.
     pub errno: i32,
 }
 
@@ -66,8 +67,12 @@ pub enum DirectEnd {
     Abandoned,
     /// Both ends have closed, or the application has and the rest was left to the kernel.
     Closed,
-    /// The far end or the network broke it off, or a time limit of ours ran out: `UC`.
+    /// The far end or the network broke it off: `UC`.
     Reset,
+    /// We did, as it was silent for longer than its cluster allows.
+    Idle,
+    /// We did, as it had lasted for longer than its cluster allows.
+    Expired,
     /// The application broke it off.
     Aborted,
 }
@@ -84,7 +89,7 @@ pub enum DirectProtocol {
 impl DirectEnd {
     /// Whether what was sent counts acknowledged bytes only.
     pub fn is_abort(self) -> bool {
-        matches!(self, Self::Reset | Self::Aborted)
+        matches!(self, Self::Reset | Self::Idle | Self::Expired | Self::Aborted)
     }
 }
 
@@ -109,7 +114,13 @@ impl Records {
         loop {
             let item = self.buffer.next()?;
             if let Ok(event) = DirectEvent::read_from_bytes(&item) {
-                return Some(record(&event, self.clusters.name(event.cluster)));
+                let mut record = record(&event, self.clusters.name(event.cluster));
+                if let Some(why) = self.clusters.ended(event.original.cookie)
+                    && record.end == DirectEnd::Reset
+                {
+                    record.end = why;
+                }
+                return Some(record);
             }
         }
     }
@@ -146,7 +157,12 @@ fn record(event: &DirectEvent, cluster: Option<Arc<str>>) -> DirectRecord {
         } else {
             DirectProtocol::Tcp
         },
-        errno: i32::try_from(event.errno).unwrap_or(0),
+        errno: match event.end {
+            END_CONNECT_FAILED if event.local.port() == 0 => libc::ENETUNREACH,
+            END_CONNECT_FAILED if timed_out => libc::ETIMEDOUT,
+            END_CONNECT_FAILED => libc::ECONNREFUSED,
+            _ => i32::try_from(event.errno).unwrap_or(0),
+        },
     }
 }
 

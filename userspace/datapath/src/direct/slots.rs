@@ -224,9 +224,14 @@ impl Slots {
                 // What was left may be enough.
                 wait_for_readers();
                 self.reuse();
-                self.place(name, slot, view)?
+                self.place(name, slot, view)
             }
-            placed => placed?,
+            placed => placed,
+        };
+        // What cannot be held is the proxy's.
+        let (placed, result) = match placed {
+            Ok(placed) => (placed, Ok(())),
+            Err(error) => (None, Err(error)),
         };
         let number = placed.as_ref().map_or(0, |placed| placed.view.start + 1);
         if let Some(word) = self.memory.clusters.word(slot, offset_of!(ClusterSlot, view)) {
@@ -249,7 +254,7 @@ impl Slots {
                 held.left.get_or_insert(now);
             }
         }
-        Ok(())
+        result
     }
 
     /// Writes a view where nobody reads.
@@ -376,6 +381,58 @@ impl Slots {
             })
         };
         self.clusters.iter().filter_map(count).collect()
+    }
+
+    /// How long connections of a cluster may be silent, and how long they may last.
+    pub(super) fn time_limits(&self, slot: u32) -> (Option<Duration>, Option<Duration>) {
+        let known = self.by_slot.get(&slot).and_then(|name| self.clusters.get(name));
+        let limits = known.map(|known| known.view.limits).unwrap_or_default();
+        (limits.idle_timeout, limits.max_duration)
+    }
+
+    /// Whether any cluster has such limits.
+    pub(super) fn has_time_limits(&self) -> bool {
+        self.clusters.values().any(|known| {
+            known.view.limits.idle_timeout.is_some() || known.view.limits.max_duration.is_some()
+        })
+    }
+
+    /// Takes a connection from the counts that is no longer there.
+    pub(super) fn take_one(&self, cluster: u32, endpoint: u32) {
+        self.correct_cluster(cluster, 1);
+        self.correct_endpoint(endpoint, 1);
+    }
+
+    /// The connections that a cluster counts, and those that were begun.
+    pub(super) fn cluster_numbers(&self, slot: u32) -> Option<(u64, u64)> {
+        let slot = self.memory.clusters.read(slot)?;
+        Some((slot.active, slot.begun))
+    }
+
+    /// The same of an endpoint.
+    pub(super) fn endpoint_numbers(&self, slot: u32) -> Option<(u64, u64)> {
+        let slot = self.memory.endpoints.read(slot)?;
+        Some((slot.active, slot.begun))
+    }
+
+    /// Takes so many from a cluster's count; a number below zero, as it wraps around, adds.
+    pub(super) fn correct_cluster(&self, slot: u32, surplus: u64) {
+        if let Some(word) = self.memory.clusters.long(slot, offset_of!(ClusterSlot, active)) {
+            word.fetch_sub(surplus, Ordering::Relaxed);
+        }
+    }
+
+    /// The same for an endpoint.
+    pub(super) fn correct_endpoint(&self, slot: u32, surplus: u64) {
+        if let Some(word) = self.memory.endpoints.long(slot, offset_of!(EndpointSlot, active)) {
+            word.fetch_sub(surplus, Ordering::Relaxed);
+        }
+    }
+
+    /// The slots of all clusters, and of all endpoints.
+    pub(super) fn all(&self) -> (Vec<u32>, Vec<u32>) {
+        let endpoints = self.clusters.values().flat_map(|known| known.endpoints.values());
+        (self.by_slot.keys().copied().collect(), endpoints.map(|held| held.slot).collect())
     }
 }
 

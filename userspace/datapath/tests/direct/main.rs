@@ -5,4 +5,5 @@
 mod choice;
 mod lab;
 mod programs;
+mod sweep;
 mod tcp;
