@@ -20,6 +20,7 @@ use std::{
 };
 
 use egressd_proxy::{HttpSettings, Sources};
+use egressd_tables::PathMode;
 use serde::Deserialize;
 
 pub(crate) use self::{
@@ -28,10 +29,7 @@ pub(crate) use self::{
     dns::{DnsCapture, DnsConfig},
     fault::ConfigError,
 };
-use self::{
-    fault::Faults,
-    file::{File, PathMode},
-};
+use self::{fault::Faults, file::File};
 
 /// The name of the daemon's file in a configuration directory.
 pub(crate) const FILE_NAME: &str = "egressd.yaml";
@@ -53,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) metrics_address: Option<SocketAddr>,
     /// What is captured, and how.
     pub(crate) capture: CaptureConfig,
+    /// How connections reach endpoints where no annotation says otherwise.
+    pub(crate) path_mode: PathMode,
     /// The hardened answers of semantics.md §9.
     pub(crate) strict: bool,
     /// Whose answers are given where ours differ from Istio's on purpose.
@@ -179,9 +179,6 @@ impl Config {
             Err(error) => return Err(faults.of_yaml(&error)),
         };
         let base = path.parent().unwrap_or(Path::new("."));
-        if file.path == PathMode::Direct {
-            faults.add("path", "`direct` is not available: use `auto` or `proxy`".to_owned());
-        }
         let drain_timeout = duration::parse(&file.drain_timeout).unwrap_or_else(|| {
             let text = &file.drain_timeout;
             faults.add("drainTimeout", format!("`{text}` is not a duration like 30s or 1m30s"));
@@ -203,6 +200,7 @@ impl Config {
             admin_socket: file.admin_socket,
             metrics_address: file.metrics_address,
             capture,
+            path_mode: file.path.into(),
             strict: file.strict,
             answers: file.answers,
             drain_timeout,

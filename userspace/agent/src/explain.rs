@@ -16,7 +16,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use egressd_tables::{Answer, Answers, Explanation, IpFamilies, VhostOrigin};
+use egressd_tables::{Answer, Answers, Explanation, IpFamilies, Path, VhostOrigin};
 
 use crate::{
     cli::Output,
@@ -158,6 +158,7 @@ fn print(args: &Args, targets: &[Target], compiled: &Compiled) -> io::Result<()>
 struct Explained<'a> {
     target: &'a Target,
     explanation: Explanation,
+    path: Path,
     hints: Vec<String>,
 }
 
@@ -168,7 +169,8 @@ impl<'a> Explained<'a> {
         let mut explanation = tables.explain(&target.call(dialled.destination));
         dialled.describe(target, &mut explanation);
         let hints = hints::hints(target, &explanation, compiled);
-        Self { target, explanation, hints }
+        let path = tables.path(dialled.destination);
+        Self { target, explanation, path, hints }
     }
 }
 

@@ -73,6 +73,7 @@ impl Settings {
         };
         let options = Options {
             strict: config.strict,
+            path: config.path_mode,
             dns_capture: overrides.dns_capture.unwrap_or(dns.capture),
             http_proxy_port: overrides.http_proxy_port,
             answers: overrides.answers.unwrap_or(config.answers.into()),

@@ -9,9 +9,13 @@ use std::{
 
 use egressd_dns::{VipState, VipStateError};
 use egressd_model::{Diagnostic, Model, ParsedFile, Severity};
-use egressd_tables::{Compiler, DEFAULT_V4, DEFAULT_V6, Node, Tables, VipAllocation, requests};
+use egressd_tables::{
+    Compiler, DEFAULT_V4, DEFAULT_V6, Node, PathMode, Tables, VipAllocation,
+    analysis::impossible_paths, requests,
+};
 
 use crate::{
+    config::{Config, ConfigError},
     resources::{self, ReadError},
     settings::Settings,
     telemetry,
@@ -30,6 +34,9 @@ pub(crate) enum LoadError {
     /// The virtual addresses given out cannot be kept.
     #[error(transparent)]
     State(#[from] VipStateError),
+    /// The daemon's own file, which says which path is taken, is no good any more.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 /// One compiled configuration, and what was found on the way to it.
@@ -71,6 +78,7 @@ impl Store {
 
     /// Reads every file and compiles what they say.
     pub(crate) fn load(&mut self) -> Result<Generation, LoadError> {
+        self.read_path()?;
         let mut files = BTreeMap::new();
         for path in resources::list(self.paths())? {
             let file = resources::parse(&path)?;
@@ -79,6 +87,22 @@ impl Store {
         self.files = files;
         self.stale = false;
         self.compile()
+    }
+
+    /// Reads `path` of egressd.yaml, the one key of it that holds from a reload on.
+    fn read_path(&mut self) -> Result<(), LoadError> {
+        let settings = &mut self.settings;
+        let path = match Config::load(&settings.config.path) {
+            Ok(config) => config.path_mode,
+            // Every key had its default without a file; a file that was there is another matter.
+            Err(ConfigError::Read { .. }) if settings.config.text.is_empty() => PathMode::Auto,
+            Err(error) => return Err(error.into()),
+        };
+        if path != settings.options.path {
+            tracing::info!(?path, "egressd.yaml says another path");
+            (settings.options.path, settings.config.path_mode) = (path, path);
+        }
+        Ok(())
     }
 
     /// Reads what has changed and compiles. A file that is rejected counts until it is repaired: as
@@ -101,6 +125,9 @@ impl Store {
 
     /// Brings one path up to date; `false` if only reading everything can tell.
     fn refresh(&mut self, path: &Path) -> Result<bool, LoadError> {
+        if path == self.settings.config.path {
+            return Ok(false);
+        }
         if !resources::is_resource_file(path) {
             // Working copies and notes do not matter; folders and links to folders do.
             return Ok(!path.is_dir() && !self.files.keys().any(|file| file.starts_with(path)));
@@ -121,6 +148,10 @@ impl Store {
         let vips = self.allocate(&model);
         let Settings { mesh, node, options, .. } = &self.settings;
         let tables = self.compiler.compile(&model, mesh, node, options, &vips);
+        let impossible = impossible_paths(&model, &tables);
+        if !impossible.is_empty() {
+            return Err(LoadError::Rejected(impossible));
+        }
         let access_log = telemetry::access_log(&model, mesh, &node.namespace, &node.labels);
         let files = self.files.values().flat_map(ParsedFile::diagnostics);
         let findings = self.settings.findings.iter().chain(files).cloned().collect();
@@ -151,8 +182,10 @@ impl Store {
     }
 
     /// The files and folders that are read, or will be once they are there.
-    pub(crate) fn watched(&self) -> &[PathBuf] {
-        self.settings.config.resources.to_watch()
+    pub(crate) fn watched(&self) -> Vec<PathBuf> {
+        let config = &self.settings.config;
+        let resources = config.resources.to_watch().iter().cloned();
+        resources.chain(Some(config.path.clone())).collect()
     }
 
     /// How far apart attempts to resolve a name are at most, after failures.

@@ -34,7 +34,7 @@ pub use mesh::{
     AccessLogEncoding, DefaultTrafficPolicy, MeshConfig, MeshOutboundTrafficPolicy, MeshPolicyMode,
     ProxyConfig,
 };
-pub use meta::{Key, Meta, OnProxyDown, Resource};
+pub use meta::{Key, Meta, OnProxyDown, PathMode, Resource};
 pub use pod::Pod;
 pub use service_entry::{
     AssignedAddress, Location, Resolution, ServiceEntry, ServicePort, WorkloadSelector,

@@ -2,7 +2,7 @@
 //! author meant.
 //!
 //! Findings are warnings and infos. They never change what is said about a single resource, and nothing is left
-//! out of the tables because of them. The module reads resources and tables; whether a file exists it asks its
+//! out of the tables because of them. The one exception is a direct path that is asked for and cannot be: an error. The module reads resources and tables; whether a file exists it asks its
 //! caller.
 
 mod delegates;
@@ -15,6 +15,7 @@ mod findings;
 mod gateways;
 mod overlaps;
 mod owners;
+mod paths;
 mod policies;
 mod ports;
 mod selectors;
@@ -25,6 +26,8 @@ mod world;
 
 #[cfg(test)]
 mod tests;
+
+pub use paths::impossible_paths;
 
 use std::path::Path;
 
@@ -86,5 +89,6 @@ pub fn analyse(subject: &Subject<'_>) -> Vec<Diagnostic> {
     upstream_tls::check(&world, &mut findings);
     effects::check(&world, &mut findings);
     files::check(&world, &mut findings);
+    paths::check(subject.model, subject.tables, &mut findings);
     findings.finish()
 }

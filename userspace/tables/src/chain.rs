@@ -151,6 +151,19 @@ impl ChainIndex {
         self.any.find(sniffed)
     }
 
+    /// The chain for connections of which nothing is known but that their destination lies in this
+    /// block, and in no smaller one that has chains.
+    pub(crate) fn find_block(&self, block: IpRange) -> Option<&Arc<Chain>> {
+        let (address, v4) = (block.address(), block.address().is_ipv4());
+        let larger = |blocks: &&Blocks| blocks.v4 == v4 && blocks.prefix <= block.prefix();
+        for blocks in self.blocks.iter().filter(larger) {
+            if let Some((_, names)) = blocks.names.get(&mask(address, blocks.prefix)) {
+                return names.find(&Sniffed::Nothing).map(|(chain, _)| chain);
+            }
+        }
+        self.any.find(&Sniffed::Nothing).map(|(chain, _)| chain)
+    }
+
     /// Whether some chain is for every destination.
     pub(crate) fn has_rules_for_any_destination(&self) -> bool {
         !self.any.hosts.is_empty() || self.any.none != Leaf::default()

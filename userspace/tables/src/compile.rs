@@ -20,6 +20,7 @@ mod matchers;
 mod memo;
 mod name_table;
 mod outlier;
+pub(crate) mod paths;
 mod policy;
 mod pool;
 mod revise;
@@ -44,6 +45,7 @@ use crate::compile::context::Context;
 use crate::compile::endpoints::Workloads;
 use crate::compile::listeners::{Inputs, Listeners, Rest, loopback};
 pub(crate) use crate::compile::memo::{Memo, same};
+use crate::compile::paths::Paths;
 use crate::compile::policy::Policy;
 pub(crate) use crate::compile::revise::{Before, Kept, revise};
 use crate::compile::services::{Directory, Sources};
@@ -124,7 +126,7 @@ pub(crate) fn compile(
     clusters.extend(of_gateways);
     let services = services.directory;
     let vip_ranges = vip_ranges(&services, vips);
-    let rows = kernel_rows::build(&services, &listeners, &vip_ranges, &policy);
+    let mut rows = kernel_rows::build(&services, &listeners, &vip_ranges, &policy);
     let (mut addresses, mut wildcards) = (FastMap::default(), FastMap::default());
     addresses.reserve(listeners.len());
     for listener in listeners {
@@ -137,16 +139,28 @@ pub(crate) fn compile(
             }
         }
     }
+    let vips = originals(&services, &policy);
+    let paths = Paths {
+        services: &services.all,
+        addresses: &addresses,
+        wildcards: &wildcards,
+        clusters: &clusters,
+        vips: &vips,
+        vip_ranges: &vip_ranges,
+        node: options.path,
+    };
+    paths.assign(&mut rows);
     let tables = Tables {
         addresses: Arc::new(addresses),
         wildcards,
         virtual_outbound: policy.virtual_outbound(options, detection),
-        vips: Arc::new(originals(&services, &policy)),
+        vips: Arc::new(vips),
         vip_ranges,
         names: Arc::new(name_table::build(&services)),
         rows: Arc::new(rows),
         gateways,
         strict: options.strict,
+        path: options.path,
         services: services.all,
         clusters: Arc::new(clusters),
     };

@@ -22,6 +22,7 @@ mod listener;
 mod names;
 mod options;
 mod overlap;
+mod path;
 mod route;
 mod rows;
 mod service;
@@ -38,6 +39,7 @@ pub use cluster::{
     TcpKeepalive, TlsMode, TlsOrigination, TlsVersion, TrustAnchors, Tunnel, UNLIMITED,
     UpstreamHttp, UpstreamTls, Verification, Warmup,
 };
+pub use compile::paths::PathsTaken;
 pub use compiler::Compiler;
 pub use decide::{Action, Decision, Flow, Original, Refusal, Sniffed};
 pub use explain::{Explanation, Passed, Stage, Step};
@@ -47,6 +49,7 @@ pub use listener::{
 };
 pub use names::{NameEntry, NameTable};
 pub use options::{Answers, IpFamilies, Node, Options};
+pub use path::{DirectRoute, MAX_DIRECT_CLUSTERS, MAX_DIRECT_PRIORITIES, NotDirect, Path};
 pub use route::{
     ALLOW_ANY, Abort, AbortStatus, BLOCK_ALL, Condition, Cors, DEFAULT_BACKOFF, DEFAULT_RETRY_ON,
     DEFAULT_ROUTE, Delay, Destination, Destinations, Domains, Fault, Forward, HeaderChange,
@@ -54,7 +57,7 @@ pub use route::{
     PortRule, Redirect, RequestHead, RetryPolicy, Route, RouteAction, RouteMatch, RouteTable,
     Subject, TextMatch, UnmatchedPreflight, VhostOrigin, VirtualHost, strip_port,
 };
-pub use rows::{KernelRows, RowsDiff};
+pub use rows::{KernelRows, RowsDiff, UdpRows};
 pub use service::{Port, Service, ServiceId};
 pub use tables::Tables;
 pub use tcp::{TCP_IDLE, TcpRoute};
@@ -63,6 +66,13 @@ pub use vip::{
     hashed_vips, requests,
 };
 
+/// The arithmetic of load balancing, which the kernel and the proxy share.
+pub mod balancing {
+    pub use egressd_abi::{
+        first_is_less_busy, first_wins, hash_ip, mix, ticket, turn_point, turn_step,
+    };
+}
+
 // What values here are made of, for crates that see the model only through its tables.
-pub use egressd_model::resource::{ServerTlsMode, ServerTlsSettings, TlsProtocolVersion};
+pub use egressd_model::resource::{PathMode, ServerTlsMode, ServerTlsSettings, TlsProtocolVersion};
 pub use egressd_model::value::{EndpointAddress, Labels, Locality, UnixSocket};

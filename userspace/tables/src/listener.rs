@@ -7,6 +7,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use egressd_model::value::IpRange;
+
 use crate::chain::{Chain, ChainIndex, Matched};
 use crate::decide::Sniffed;
 use crate::service::ServiceId;
@@ -152,6 +154,12 @@ impl ListenerRules {
     pub fn select(&self, destination: IpAddr, sniffed: &Sniffed<'_>) -> (&Arc<Chain>, Matched) {
         let found = self.index.as_ref().and_then(|index| index.find(destination, sniffed));
         found.unwrap_or((&self.default_chain, Matched::Default))
+    }
+
+    /// The chain for connections to a block, where nothing else is looked at.
+    pub(crate) fn select_block(&self, block: IpRange) -> &Arc<Chain> {
+        let found = self.index.as_ref().and_then(|index| index.find_block(block));
+        found.unwrap_or(&self.default_chain)
     }
 
     /// Whether a connection may end elsewhere than in the catch-all whatever its destination.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use egressd_model::resource::PathMode;
 use egressd_model::value::{Labels, Locality};
 
 /// Who we are to `exportTo`, Sidecar selection, `sourceLabels`, `sourceNamespace` and locality.
@@ -68,6 +69,9 @@ pub struct Options {
     /// How long sniffing may wait for the first bytes. `None`: as
     /// `meshConfig.protocolDetectionTimeout` says, whose default 0 means for ever.
     pub detection_timeout: Option<Duration>,
+    /// How connections reach endpoints where no annotation says otherwise. Default
+    /// [`PathMode::Auto`].
+    pub path: PathMode,
 }
 
 impl Default for Options {
@@ -78,6 +82,7 @@ impl Default for Options {
             http_proxy_port: None,
             answers: Answers::Ours,
             detection_timeout: None,
+            path: PathMode::Auto,
         }
     }
 }

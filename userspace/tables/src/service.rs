@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use egressd_abi::OnDown;
-use egressd_model::resource::{Key, Location, Resolution};
+use egressd_model::resource::{Key, Location, PathMode, Resolution};
 use egressd_model::value::{IpRange, Protocol};
 
 use crate::vip::Vip;
@@ -36,6 +36,10 @@ pub struct Service {
     /// What happens to its connections when the proxy is down: the annotation
     /// `egressd.io/on-proxy-down`.
     pub on_down: OnDown,
+    /// How its connections reach endpoints: the annotation `egressd.io/path`, and the entry that has
+    /// it. Nothing: as the node says. Of several entries, one that says `proxy` goes first, then the
+    /// oldest.
+    pub path: Option<(PathMode, Key)>,
 }
 
 /// One port of a service.

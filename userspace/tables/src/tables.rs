@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use egressd_model::Model;
-use egressd_model::resource::MeshConfig;
+use egressd_model::resource::{MeshConfig, PathMode};
 use egressd_model::value::IpRange;
 
 use crate::cluster::{Cluster, ClusterRef};
@@ -42,6 +42,7 @@ pub struct Tables {
     pub(crate) rows: Arc<KernelRows>,
     pub(crate) gateways: Vec<GatewayServer>,
     pub(crate) strict: bool,
+    pub(crate) path: PathMode,
 }
 
 impl Tables {

@@ -32,6 +32,16 @@ pub(super) struct File {
     pub(super) mesh_config: serde_yaml::Value,
 }
 
+impl From<PathMode> for egressd_tables::PathMode {
+    fn from(mode: PathMode) -> Self {
+        match mode {
+            PathMode::Auto => Self::Auto,
+            PathMode::Proxy => Self::Proxy,
+            PathMode::Direct => Self::Direct,
+        }
+    }
+}
+
 /// `path:`: how connections reach their endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]

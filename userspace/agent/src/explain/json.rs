@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
 };
 
+use egressd_tables::Path;
 use serde::Serialize;
 
 use super::Explained;
@@ -15,6 +16,11 @@ struct ExplanationLine<'a> {
     result: String,
     listener: Cow<'a, str>,
     route: &'a str,
+    /// `direct` or `proxy`.
+    path: &'static str,
+    /// Why not direct, in one word.
+    #[serde(rename = "notDirect", skip_serializing_if = "Option::is_none")]
+    not_direct: Option<&'static str>,
     steps: Vec<StepObject<'a>>,
     hints: &'a [String],
 }
@@ -48,6 +54,14 @@ pub(super) fn print(explained: &Explained<'_>, out: &mut dyn Write) -> io::Resul
         result: answer.result(),
         listener: answer.listener(),
         route: answer.route(),
+        path: match explained.path {
+            Path::Direct(_) => "direct",
+            Path::Proxied(_) | Path::LeftAlone(_) => "proxy",
+        },
+        not_direct: match &explained.path {
+            Path::Direct(_) => None,
+            Path::Proxied(why) | Path::LeftAlone(why) => Some(why.code()),
+        },
         steps: steps.collect(),
         hints: &explained.hints,
     };

@@ -61,7 +61,8 @@ impl Told {
 
     /// Logs why there is no new generation: every error, and what else is new.
     pub(super) fn rejected(&mut self, error: &LoadError) {
-        if let LoadError::Rejected(found) = error {
+        if let LoadError::Rejected(found) | LoadError::Config(ConfigError::Rejected(found)) = error
+        {
             let (fresh, now) = self.sort(found);
             fresh.iter().for_each(|finding| log(finding));
             // What was true of the generation in force still is.

@@ -3,19 +3,32 @@
 use std::time::Duration;
 
 use egressd_tables::{
-    ClientIdentity, Cluster, Discovery, HashKey, LbPolicy, Probe, ProxyProtocol, Sni, Tables,
-    TlsMode, TlsOrigination, TlsVersion, TrustAnchors, UNLIMITED, UpstreamHttp, UpstreamTls,
-    Verification,
+    ClientIdentity, Cluster, Discovery, HashKey, LbPolicy, NotDirect, Path, Probe, ProxyProtocol,
+    Sni, Tables, TlsMode, TlsOrigination, TlsVersion, TrustAnchors, UNLIMITED, UpstreamHttp,
+    UpstreamTls, Verification,
 };
 use serde_json::{Map, Value, json};
 
 use super::{Filter, Table, endpoints};
 
-/// The columns of `istioctl proxy-config clusters`.
+/// The columns of `istioctl proxy-config clusters`, and which path is taken: `proxy: WHY`.
 pub(super) fn table(tables: &Tables, filter: &Filter) -> Table {
-    let mut table =
-        Table::new(&["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE"]);
+    let mut table = Table::new(&[
+        "SERVICE FQDN",
+        "PORT",
+        "SUBSET",
+        "DIRECTION",
+        "TYPE",
+        "DESTINATION RULE",
+        "PATH",
+    ]);
+    let taken = tables.paths_taken();
     for cluster in chosen(tables, filter) {
+        let path = match taken.of_cluster(cluster) {
+            Path::Direct(_) => "direct".to_owned(),
+            Path::Proxied(why) => format!("proxy: {}", why.code()),
+            Path::LeftAlone(why) => format!("none: {}", why.code()),
+        };
         let kind = envoy_type(cluster).to_owned();
         let rules: Vec<_> =
             cluster.rules.iter().map(|rule| format!("{}.{}", rule.name, rule.namespace)).collect();
@@ -28,8 +41,9 @@ pub(super) fn table(tables: &Tables, filter: &Filter) -> Table {
                 "outbound".to_owned(),
                 kind,
                 rules.join(","),
+                path,
             ],
-            None => [cluster.name.to_string(), dash(), dash(), dash(), kind, String::new()],
+            None => [cluster.name.to_string(), dash(), dash(), dash(), kind, dash(), path],
         });
     }
     table
@@ -37,7 +51,8 @@ pub(super) fn table(tables: &Tables, filter: &Filter) -> Table {
 
 /// Everything that governs connections to them; what is not set is left out.
 pub(super) fn json(tables: &Tables, filter: &Filter) -> Value {
-    chosen(tables, filter).map(one).collect()
+    let taken = tables.paths_taken();
+    chosen(tables, filter).map(|cluster| one(cluster, &taken.of_cluster(cluster))).collect()
 }
 
 fn chosen<'a>(tables: &'a Tables, filter: &'a Filter) -> impl Iterator<Item = &'a Cluster> {
@@ -53,7 +68,7 @@ fn envoy_type(cluster: &Cluster) -> &'static str {
     if cluster.is_black_hole() { "STATIC" } else { cluster.discovery.envoy_type() }
 }
 
-fn one(cluster: &Cluster) -> Value {
+fn one(cluster: &Cluster, path: &Path) -> Value {
     let mut all = Map::new();
     let mut put = |key: &str, value: Value| {
         if !is_empty(&value) {
@@ -71,6 +86,14 @@ fn one(cluster: &Cluster) -> Value {
     }
     put("destinationRules", cluster.rules.iter().map(|rule| json!(rule.to_string())).collect());
     put("targetPort", target_port(cluster.discovery));
+    put(
+        "path",
+        match path {
+            Path::Direct(_) => json!({"taken": "direct"}),
+            Path::Proxied(why) => not_direct("proxy", why),
+            Path::LeftAlone(why) => not_direct("none", why),
+        },
+    );
     put("lbPolicy", json!(cluster.load_balancer.policy.envoy_name()));
     put("loadBalancer", load_balancer(cluster));
     put("connectTimeout", duration(Some(cluster.connect_timeout)));
@@ -93,6 +116,10 @@ fn one(cluster: &Cluster) -> Value {
     );
     put("endpoints", endpoints::of_cluster(cluster));
     Value::Object(all)
+}
+
+fn not_direct(taken: &str, why: &NotDirect) -> Value {
+    json!({"taken": taken, "notDirect": why.code(), "because": why.to_string()})
 }
 
 /// What says nothing.

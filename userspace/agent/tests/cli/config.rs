@@ -64,13 +64,13 @@ fn clusters() {
         "026-cdn-service-originated",
         &["clusters"],
         &expect![[r#"
-            SERVICE FQDN           PORT     SUBSET          DIRECTION     TYPE             DESTINATION RULE
-            BlackHoleCluster       -        -               -             STATIC
-            PassthroughCluster     -        -               -             ORIGINAL_DST
-            cdn.global.example     80       asia-region     outbound      STRICT_DNS       cdn-subsets.default
-            cdn.global.example     80       eu-region       outbound      STRICT_DNS       cdn-subsets.default
-            cdn.global.example     80       us-region       outbound      STRICT_DNS       cdn-subsets.default
-            cdn.global.example     80       -               outbound      STRICT_DNS       cdn-subsets.default
+            SERVICE FQDN           PORT     SUBSET          DIRECTION     TYPE             DESTINATION RULE        PATH
+            BlackHoleCluster       -        -               -             STATIC           -                       proxy: policy
+            PassthroughCluster     -        -               -             ORIGINAL_DST     -                       proxy: policy
+            cdn.global.example     80       asia-region     outbound      STRICT_DNS       cdn-subsets.default     proxy: tls
+            cdn.global.example     80       eu-region       outbound      STRICT_DNS       cdn-subsets.default     proxy: tls
+            cdn.global.example     80       us-region       outbound      STRICT_DNS       cdn-subsets.default     proxy: tls
+            cdn.global.example     80       -               outbound      STRICT_DNS       cdn-subsets.default     proxy: tls
         "#]],
     );
     let some = ["clusters", "--fqdn", "cdn", "--subset", "eu-region"];
@@ -78,9 +78,9 @@ fn clusters() {
         "026-cdn-service-originated",
         &some,
         &expect![[r#"
-        SERVICE FQDN           PORT     SUBSET        DIRECTION     TYPE           DESTINATION RULE
-        cdn.global.example     80       eu-region     outbound      STRICT_DNS     cdn-subsets.default
-    "#]],
+            SERVICE FQDN           PORT     SUBSET        DIRECTION     TYPE           DESTINATION RULE        PATH
+            cdn.global.example     80       eu-region     outbound      STRICT_DNS     cdn-subsets.default     proxy: tls
+        "#]],
     );
 }
 
@@ -203,6 +203,11 @@ fn clusters_as_json() {
                 "lbPolicy": "LEAST_REQUEST",
                 "name": "outbound|5432||postgres.database.example",
                 "namespace": "default",
+                "path": {
+                  "because": "`path: auto` is the proxy's",
+                  "notDirect": "auto",
+                  "taken": "proxy"
+                },
                 "port": 5432,
                 "type": "STRICT_DNS"
               }
@@ -259,6 +264,11 @@ fn clusters_as_json() {
                   "maxEjectionPercent": 50,
                   "maxEjectionTime": "300s",
                   "splitExternalLocalOriginErrors": false
+                },
+                "path": {
+                  "because": "`path: auto` is the proxy's",
+                  "notDirect": "auto",
+                  "taken": "proxy"
                 },
                 "port": 443,
                 "type": "STRICT_DNS"

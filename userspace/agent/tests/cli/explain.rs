@@ -24,31 +24,32 @@ fn a_request_to_a_service() {
         "038-httpbin-ext-timeout",
         &["http://httpbin.org/delay/5"],
         &expect![[r#"
-        http://httpbin.org/delay/5
-          destination   240.240.0.1:80
-                   why  egressd answers httpbin.org with this address (virtual address of httpbin.org)
-          kernel        handed to the proxy
-                   why  there is a row for the address and port
-          listener      0.0.0.0_80
-                   why  no listener has the address, and this one has the port
-          first bytes   an HTTP request
-                   why  the listener looks for TLS and HTTP, and waits 3600s for it at most
-          filter chain  httpbin.org:80
-                   why  the first bytes are an HTTP request
-          virtual host  httpbin.org:80
-                   why  the request names httpbin.org
-          route         (no name)
-                   why  VirtualService default/httpbin-ext: it matches every request
-          cluster       outbound|80||httpbin.org
-                   why  the rule says so
-          endpoints     httpbin.org:80
-                   why  every address of every name; chosen by LEAST_REQUEST
-          TLS           bytes as they are
-                   why  no DestinationRule asks for TLS
-          timeouts      connect 10s, request 3s, idle connection 3600s
-          retries       2 after the first try, each within 3s on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes
-          result        outbound|80||httpbin.org
-    "#]],
+            http://httpbin.org/delay/5
+              destination   240.240.0.1:80
+                       why  egressd answers httpbin.org with this address (virtual address of httpbin.org)
+              kernel        handed to the proxy
+                       why  there is a row for the address and port
+                       not  the direct path: its requests are routed one by one
+              listener      0.0.0.0_80
+                       why  no listener has the address, and this one has the port
+              first bytes   an HTTP request
+                       why  the listener looks for TLS and HTTP, and waits 3600s for it at most
+              filter chain  httpbin.org:80
+                       why  the first bytes are an HTTP request
+              virtual host  httpbin.org:80
+                       why  the request names httpbin.org
+              route         (no name)
+                       why  VirtualService default/httpbin-ext: it matches every request
+              cluster       outbound|80||httpbin.org
+                       why  the rule says so
+              endpoints     httpbin.org:80
+                       why  every address of every name; chosen by LEAST_REQUEST
+              TLS           bytes as they are
+                       why  no DestinationRule asks for TLS
+              timeouts      connect 10s, request 3s, idle connection 3600s
+              retries       2 after the first try, each within 3s on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes
+              result        outbound|80||httpbin.org
+        "#]],
     );
 }
 
@@ -58,34 +59,35 @@ fn a_host_that_almost_matches() {
         "036-baidu-ext",
         &["http://www.baidu.com/aaa"],
         &expect![[r#"
-        http://www.baidu.com/aaa
-          destination   www.baidu.com:80
-                   why  www.baidu.com is resolved upstream; 203.0.113.1 stands for its address (see --address)
-          kernel        handed to the proxy
-                   why  there is a row for the port
-          listener      0.0.0.0_80
-                   why  no listener has the address, and this one has the port
-          first bytes   an HTTP request
-                   why  the listener looks for TLS and HTTP, and waits 3600s for it at most
-          filter chain  baidu.com:80
-                   why  the first bytes are an HTTP request
-          virtual host  allow_any
-                   why  no other virtual host of table 80 answers to www.baidu.com
-                   not  baidu.com: baidu.com does not stand for the names under it; *.baidu.com would
-          route         allow_any
-                   why  it matches every request
-          cluster       PassthroughCluster
-                   why  the rule says so
-          endpoints     www.baidu.com:80
-                   why  the original destination
-          TLS           bytes as they are
-                   why  no DestinationRule asks for TLS
-          timeouts      connect 10s, request none, idle connection 300s
-          retries       none
-                   why  the rule has no retries
-          result        PassthroughCluster
-          hint          the nearest host is baidu.com, which does not cover www.baidu.com
-    "#]],
+            http://www.baidu.com/aaa
+              destination   www.baidu.com:80
+                       why  www.baidu.com is resolved upstream; 203.0.113.1 stands for its address (see --address)
+              kernel        handed to the proxy
+                       why  there is a row for the port
+                       not  the direct path: its requests are routed one by one
+              listener      0.0.0.0_80
+                       why  no listener has the address, and this one has the port
+              first bytes   an HTTP request
+                       why  the listener looks for TLS and HTTP, and waits 3600s for it at most
+              filter chain  baidu.com:80
+                       why  the first bytes are an HTTP request
+              virtual host  allow_any
+                       why  no other virtual host of table 80 answers to www.baidu.com
+                       not  baidu.com: baidu.com does not stand for the names under it; *.baidu.com would
+              route         allow_any
+                       why  it matches every request
+              cluster       PassthroughCluster
+                       why  the rule says so
+              endpoints     www.baidu.com:80
+                       why  the original destination
+              TLS           bytes as they are
+                       why  no DestinationRule asks for TLS
+              timeouts      connect 10s, request none, idle connection 300s
+              retries       none
+                       why  the rule has no retries
+              result        PassthroughCluster
+              hint          the nearest host is baidu.com, which does not cover www.baidu.com
+        "#]],
     );
 }
 
@@ -95,28 +97,29 @@ fn the_applications_own_tls() {
         "001-external-svc-https",
         &["https://api.dropboxapi.com/2/files"],
         &expect![[r#"
-        https://api.dropboxapi.com/2/files
-          destination   240.240.0.1:443
-                   why  egressd answers api.dropboxapi.com with this address (virtual address of api.dropboxapi.com)
-          kernel        handed to the proxy
-                   why  there is a row for the address and port
-          listener      240.240.0.1_443
-                   why  it has the address and port dialled
-                   not  0.0.0.0_443: a listener with the address comes before one with the port alone
-          first bytes   not looked at
-                   why  its rules ask for nothing that the client says: the server may speak first
-          filter chain  api.dropboxapi.com:443
-                   why  no other chain is left
-          cluster       outbound|443||api.dropboxapi.com
-                   why  the service itself
-          endpoints     api.dropboxapi.com:443
-                   why  every address of every name; chosen by LEAST_REQUEST
-          TLS           bytes as they are
-                   why  no DestinationRule asks for TLS
-          timeouts      connect 10s, idle 3600s, whole connection none
-          result        outbound|443||api.dropboxapi.com
-          hint          the application's own TLS passes through: paths and headers are not seen, and no http rule acts
-    "#]],
+            https://api.dropboxapi.com/2/files
+              destination   240.240.0.1:443
+                       why  egressd answers api.dropboxapi.com with this address (virtual address of api.dropboxapi.com)
+              kernel        handed to the proxy
+                       why  there is a row for the address and port
+                       not  the direct path: `path: auto` is the proxy's
+              listener      240.240.0.1_443
+                       why  it has the address and port dialled
+                       not  0.0.0.0_443: a listener with the address comes before one with the port alone
+              first bytes   not looked at
+                       why  its rules ask for nothing that the client says: the server may speak first
+              filter chain  api.dropboxapi.com:443
+                       why  no other chain is left
+              cluster       outbound|443||api.dropboxapi.com
+                       why  the service itself
+              endpoints     api.dropboxapi.com:443
+                       why  every address of every name; chosen by LEAST_REQUEST
+              TLS           bytes as they are
+                       why  no DestinationRule asks for TLS
+              timeouts      connect 10s, idle 3600s, whole connection none
+              result        outbound|443||api.dropboxapi.com
+              hint          the application's own TLS passes through: paths and headers are not seen, and no http rule acts
+        "#]],
     );
 }
 
@@ -131,6 +134,7 @@ fn bytes_inside_and_outside_a_block() {
                        why  inside 192.192.192.0/24 of mymongodb.somedomain
               kernel        handed to the proxy
                        why  there is a row for a block that holds the address
+                       not  the direct path: `path: auto` is the proxy's
               listener      0.0.0.0_27018
                        why  no listener has the address, and this one has the port
               first bytes   not looked at
@@ -182,6 +186,7 @@ fn a_subset_without_endpoints() {
                        why  egressd answers xxx.jd.com with this address (virtual address of xxx.jd.com)
               kernel        handed to the proxy
                        why  there is a row for the address and port
+                       not  the direct path: its requests are routed one by one
               listener      0.0.0.0_80
                        why  no listener has the address, and this one has the port
               first bytes   an HTTP request
@@ -242,8 +247,8 @@ fn as_json() {
         "036-baidu-ext",
         &["--output", "json", "http://baidu.com", "http://www.baidu.com"],
         &expect![[r#"
-            {"target":"http://baidu.com","result":"outbound|80||baidu.com","listener":"0.0.0.0_80","route":"default","steps":[{"stage":"destination","chosen":"240.240.0.1:80","because":"egressd answers baidu.com with this address (virtual address of baidu.com)"},{"stage":"kernel","chosen":"handed to the proxy","because":"there is a row for the address and port"},{"stage":"listener","chosen":"0.0.0.0_80","because":"no listener has the address, and this one has the port"},{"stage":"first bytes","chosen":"an HTTP request","because":"the listener looks for TLS and HTTP, and waits 3600s for it at most"},{"stage":"filter chain","chosen":"baidu.com:80","because":"the first bytes are an HTTP request"},{"stage":"virtual host","chosen":"baidu.com:80","because":"the request names baidu.com"},{"stage":"route","chosen":"default","because":"it matches every request"},{"stage":"cluster","chosen":"outbound|80||baidu.com","because":"the rule says so"},{"stage":"endpoints","chosen":"baidu.com:80","because":"every address of every name; chosen by LEAST_REQUEST"},{"stage":"TLS","chosen":"bytes as they are","because":"no DestinationRule asks for TLS"},{"stage":"timeouts","chosen":"connect 10s, request none, idle connection 3600s","because":""},{"stage":"retries","chosen":"2 after the first try, each without a limit","because":"on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"}],"hints":[]}
-            {"target":"http://www.baidu.com","result":"PassthroughCluster","listener":"0.0.0.0_80","route":"allow_any","steps":[{"stage":"destination","chosen":"www.baidu.com:80","because":"www.baidu.com is resolved upstream; 203.0.113.1 stands for its address (see --address)"},{"stage":"kernel","chosen":"handed to the proxy","because":"there is a row for the port"},{"stage":"listener","chosen":"0.0.0.0_80","because":"no listener has the address, and this one has the port"},{"stage":"first bytes","chosen":"an HTTP request","because":"the listener looks for TLS and HTTP, and waits 3600s for it at most"},{"stage":"filter chain","chosen":"baidu.com:80","because":"the first bytes are an HTTP request"},{"stage":"virtual host","chosen":"allow_any","because":"no other virtual host of table 80 answers to www.baidu.com","not":{"what":"baidu.com","why":"baidu.com does not stand for the names under it; *.baidu.com would"}},{"stage":"route","chosen":"allow_any","because":"it matches every request"},{"stage":"cluster","chosen":"PassthroughCluster","because":"the rule says so"},{"stage":"endpoints","chosen":"www.baidu.com:80","because":"the original destination"},{"stage":"TLS","chosen":"bytes as they are","because":"no DestinationRule asks for TLS"},{"stage":"timeouts","chosen":"connect 10s, request none, idle connection 300s","because":""},{"stage":"retries","chosen":"none","because":"the rule has no retries"}],"hints":["the nearest host is baidu.com, which does not cover www.baidu.com"]}
+            {"target":"http://baidu.com","result":"outbound|80||baidu.com","listener":"0.0.0.0_80","route":"default","path":"proxy","notDirect":"http","steps":[{"stage":"destination","chosen":"240.240.0.1:80","because":"egressd answers baidu.com with this address (virtual address of baidu.com)"},{"stage":"kernel","chosen":"handed to the proxy","because":"there is a row for the address and port","not":{"what":"the direct path","why":"its requests are routed one by one"}},{"stage":"listener","chosen":"0.0.0.0_80","because":"no listener has the address, and this one has the port"},{"stage":"first bytes","chosen":"an HTTP request","because":"the listener looks for TLS and HTTP, and waits 3600s for it at most"},{"stage":"filter chain","chosen":"baidu.com:80","because":"the first bytes are an HTTP request"},{"stage":"virtual host","chosen":"baidu.com:80","because":"the request names baidu.com"},{"stage":"route","chosen":"default","because":"it matches every request"},{"stage":"cluster","chosen":"outbound|80||baidu.com","because":"the rule says so"},{"stage":"endpoints","chosen":"baidu.com:80","because":"every address of every name; chosen by LEAST_REQUEST"},{"stage":"TLS","chosen":"bytes as they are","because":"no DestinationRule asks for TLS"},{"stage":"timeouts","chosen":"connect 10s, request none, idle connection 3600s","because":""},{"stage":"retries","chosen":"2 after the first try, each without a limit","because":"on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"}],"hints":[]}
+            {"target":"http://www.baidu.com","result":"PassthroughCluster","listener":"0.0.0.0_80","route":"allow_any","path":"proxy","notDirect":"http","steps":[{"stage":"destination","chosen":"www.baidu.com:80","because":"www.baidu.com is resolved upstream; 203.0.113.1 stands for its address (see --address)"},{"stage":"kernel","chosen":"handed to the proxy","because":"there is a row for the port","not":{"what":"the direct path","why":"its requests are routed one by one"}},{"stage":"listener","chosen":"0.0.0.0_80","because":"no listener has the address, and this one has the port"},{"stage":"first bytes","chosen":"an HTTP request","because":"the listener looks for TLS and HTTP, and waits 3600s for it at most"},{"stage":"filter chain","chosen":"baidu.com:80","because":"the first bytes are an HTTP request"},{"stage":"virtual host","chosen":"allow_any","because":"no other virtual host of table 80 answers to www.baidu.com","not":{"what":"baidu.com","why":"baidu.com does not stand for the names under it; *.baidu.com would"}},{"stage":"route","chosen":"allow_any","because":"it matches every request"},{"stage":"cluster","chosen":"PassthroughCluster","because":"the rule says so"},{"stage":"endpoints","chosen":"www.baidu.com:80","because":"the original destination"},{"stage":"TLS","chosen":"bytes as they are","because":"no DestinationRule asks for TLS"},{"stage":"timeouts","chosen":"connect 10s, request none, idle connection 300s","because":""},{"stage":"retries","chosen":"none","because":"the rule has no retries"}],"hints":["the nearest host is baidu.com, which does not cover www.baidu.com"]}
         "#]],
     );
 }

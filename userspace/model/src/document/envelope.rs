@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::decode::{At, Cx, Decode, nearest, object, written};
 use crate::document::unindented;
-use crate::resource::{Meta, OnProxyDown};
+use crate::resource::{Meta, OnProxyDown, PathMode};
 use crate::value::{Labels, Timestamp};
 use crate::yaml::{Node, Value};
 
@@ -235,6 +235,9 @@ fn check_metadata(at: &At<'_>, meta: &mut Meta, cx: &mut Cx) {
             .help("at most 63 lower-case letters, digits and `-`");
     }
     annotations(&metadata.annotations, &at.field("annotations"), cx);
+    if metadata.annotations.contains_key(PathMode::ANNOTATION) {
+        meta.path_span = at.field("annotations").key(PathMode::ANNOTATION).span();
+    }
     meta.labels = metadata.labels;
     meta.annotations = metadata.annotations;
     meta.creation = metadata.creation;
@@ -259,6 +262,13 @@ fn annotations(annotations: &Labels, at: &At<'_>, cx: &mut Cx) {
         let message = format!("unknown value {value:?}; the setting of the node holds");
         cx.warning(&at.key(OnProxyDown::ANNOTATION), "unknown-value", message)
             .help("`passthrough` or `reject`");
+    }
+    if let Some(value) = annotations.get(PathMode::ANNOTATION)
+        && PathMode::parse(value).is_none()
+    {
+        let message = format!("unknown value {value:?}; the setting of the node holds");
+        cx.warning(&at.key(PathMode::ANNOTATION), "unknown-value", message)
+            .help("`auto`, `proxy` or `direct`");
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Meta {
     pub path: Arc<str>,
     /// The place of `metadata.name` in that file.
     pub span: Span,
+    /// The place of the annotation [`PathMode::ANNOTATION`]; not written where it is not set.
+    pub path_span: Span,
 }
 
 impl PartialEq for Meta {
@@ -73,7 +75,39 @@ impl OnProxyDown {
     }
 }
 
+/// How connections reach their endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathMode {
+    /// Straight from the kernel where that keeps the meaning, else by the proxy.
+    #[default]
+    Auto,
+    /// By the proxy.
+    Proxy,
+    /// Straight from the kernel; where that cannot be, it is an error.
+    Direct,
+}
+
+impl PathMode {
+    /// The annotation on a ServiceEntry that overrides the node's setting.
+    pub const ANNOTATION: &str = "egressd.io/path";
+
+    /// Reads a value; nothing for an unknown one.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "proxy" => Some(Self::Proxy),
+            "direct" => Some(Self::Direct),
+            _ => None,
+        }
+    }
+}
+
 impl Meta {
+    /// [`PathMode::ANNOTATION`], where it is set to a known value.
+    pub fn path_mode(&self) -> Option<PathMode> {
+        self.annotations.get(PathMode::ANNOTATION).and_then(|value| PathMode::parse(value))
+    }
+
     /// [`OnProxyDown::ANNOTATION`], where it is set to a known value.
     pub fn on_proxy_down(&self) -> Option<OnProxyDown> {
         self.annotations.get(OnProxyDown::ANNOTATION).and_then(|value| OnProxyDown::parse(value))

@@ -44,6 +44,11 @@ impl IpRange {
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
     }
 
+    /// The block of an address with this many leading bits; nothing if there are not so many.
+    pub fn of(address: IpAddr, prefix: u8) -> Option<Self> {
+        (prefix <= Self::single(address).prefix).then_some(Self { address, prefix })
+    }
+
     /// The address as written, bits behind the prefix included.
     pub fn address(self) -> IpAddr {
         self.address

@@ -495,3 +495,30 @@ fn what_does_nothing_is_said() {
         "{found:#?}"
     );
 }
+
+#[test]
+fn a_direct_path_that_cannot_be() {
+    let annotated = |spec: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata:\n  name: a\n  \
+             annotations: {{egressd.io/path: direct}}\nspec: {spec}\n---\n"
+        )
+    };
+    let spec = |protocol: &str| {
+        format!(
+            "{{hosts: [a.example], addresses: [10.0.0.1], resolution: STATIC, \
+             ports: [{{number: 90, name: p, protocol: {protocol}}}], \
+             endpoints: [{{address: 192.0.2.1}}]}}"
+        )
+    };
+    check(&[annotated(&spec("TCP"))], &[]);
+    let found = find(&[annotated(&spec("HTTP"))]);
+    assert_eq!(words(&found), ["path-not-direct metadata.annotations[egressd.io/path]"]);
+    let [one] = &*found else { panic!("{found:#?}") };
+    assert_eq!((one.severity, one.line()), (egressd_model::Severity::Error, 5));
+    assert_eq!(
+        one.message,
+        "port 90 of a.example cannot take the direct path: its requests are routed one by one"
+    );
+    assert!(one.help.is_some());
+}

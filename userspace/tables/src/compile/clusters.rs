@@ -6,7 +6,7 @@ use egressd_model::resource::{
     Key, Location, MeshConfig, ProxyProtocolVersion, Resolution, ServiceEntry, SimpleLoadBalancer,
     Subset, TunnelProtocol,
 };
-use egressd_model::value::selects;
+use egressd_model::value::{Protocol, selects};
 
 use crate::cluster::{
     Cluster, ClusterKind, ClusterService, Discovery, LbPolicy, ProxyProtocol, Tunnel,
@@ -118,7 +118,8 @@ impl<'m> Clusters<'_, 'm> {
         let mut made = Vec::with_capacity(service.ports.len());
         let rules = rule.map(Merged::keys).unwrap_or_default();
         for port in &service.ports {
-            if port.protocol == egressd_model::value::Protocol::Udp {
+            // Istio builds nothing for datagrams; the direct path does.
+            if port.protocol == Protocol::Udp && service.wants_direct(self.options.path).is_err() {
                 continue;
             }
             let resolution = resolution(port, parts).unwrap_or(service.resolution);

@@ -176,6 +176,7 @@ impl Rows<'_> {
             prefixes: sorted(self.prefixes, |(bits, key)| (*bits, number(key))),
             ports: self.ports.into_iter().map(|(key, wanted)| (key, wanted.row())).collect(),
             deny_unknown: policy.denies(),
+            ..KernelRows::default()
         }
     }
 }

@@ -87,6 +87,9 @@ pub(crate) fn revise(
     let rules = destination_rules::collect(model, mesh, node, &kept.names);
     let upstream = upstream::Upstream { before, model, mesh, node, options, rules: &rules, memo };
     let refs = upstream.revise(&changes, &mut kept, &mut tables)?;
+    if refs.change_paths() {
+        return None;
+    }
     let names = kept.names.clone();
     let (directory, made) = (kept.directory.clone(), kept.made.clone());
     let context = Context {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use egressd_abi::OnDown;
 use egressd_model::Model;
-use egressd_model::resource::{MeshConfig, OnProxyDown, Resource, ServiceEntry};
+use egressd_model::resource::{Key, MeshConfig, OnProxyDown, PathMode, Resource, ServiceEntry};
 use egressd_model::value::{HostPattern, IpRange};
 
 use crate::compile::memo::{Id, KnownService, Memo};
@@ -265,7 +265,15 @@ fn build(host: &str, namespace: &str, parts: &[Part<'_>], vips: Vec<Vip>) -> Ser
         vips,
         addresses,
         on_down: entries().map(on_down).reduce(strictest).unwrap_or_default(),
+        path: path(entries()),
     }
+}
+
+/// What the entries of a service say about the path.
+fn path<'a>(entries: impl Iterator<Item = &'a Resource<ServiceEntry>>) -> Option<(PathMode, Key)> {
+    let said = entries.filter_map(|entry| Some((entry.meta.path_mode()?, entry.meta.key())));
+    // Of equals the first, which is the oldest.
+    said.min_by_key(|(mode, _)| *mode != PathMode::Proxy)
 }
 
 fn on_down(entry: &Resource<ServiceEntry>) -> OnDown {

@@ -6,6 +6,7 @@ use crate::answer::Payload;
 use crate::decide::{Original, Sniffed};
 use crate::explain::{Passed, Stage, Story, words};
 use crate::listener::{Bind, Listener};
+use crate::path::Path;
 use crate::service::Service;
 use crate::tables::Tables;
 use crate::tcp::TCP_IDLE;
@@ -50,7 +51,7 @@ impl Story<'_> {
             (_, Some(RowVerdict::Proxy)) => "handed to the proxy",
             (_, Some(RowVerdict::Refuse)) => "refused",
             (_, Some(RowVerdict::Leave)) => "left alone",
-            (_, Some(RowVerdict::Direct)) => "turned to an endpoint",
+            (_, Some(RowVerdict::Direct)) => "turned to an endpoint: the direct path",
             (_, None) if self.tables.rows.deny_unknown => "refused",
             (_, None) => "left alone",
         };
@@ -68,7 +69,13 @@ impl Story<'_> {
                 "there is no row for it, and the policy lets unknown destinations pass"
             }
         };
-        self.tell(Stage::Capture, chosen, because);
+        let instead_of = match (row.verdict(), self.tables.path(self.call.destination)) {
+            (Some(RowVerdict::Proxy), Path::Proxied(why)) => {
+                Some(Passed::new("the direct path", why.to_string()))
+            }
+            _ => None,
+        };
+        self.tell_with(Stage::Capture, chosen, because, instead_of);
     }
 
     /// The rule set.

@@ -106,7 +106,11 @@ fn the_way_to_a_virtual_address() {
         .tables();
     let to = |stage| told(&tables, raw("240.240.0.1:3306"), stage);
     assert_eq!(to(Stage::Destination), "240.240.0.1:3306: virtual address of db.example");
-    assert_eq!(to(Stage::Capture), "handed to the proxy: there is a row for the address and port");
+    assert_eq!(
+        to(Stage::Capture),
+        "handed to the proxy: there is a row for the address and port; not the direct path: TLS is \
+         spoken to the endpoints of outbound|3306||db.example"
+    );
     assert_eq!(to(Stage::Listener), "240.240.0.1_3306: it has the address and port dialled");
     assert_eq!(
         to(Stage::FirstBytes),

@@ -5,6 +5,7 @@
 mod explain;
 mod gateways;
 mod generations;
+mod paths;
 mod properties;
 mod rows;
 mod strict;

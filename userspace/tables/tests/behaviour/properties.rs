@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use egressd_abi::{Matched, RowVerdict};
 use egressd_model::{Model, ParsedFile, parse, parse_mesh_config};
 use egressd_tables::{
-    Answers, BLACK_HOLE, Compiler, Flow, IpFamilies, Node, Options, PASSTHROUGH, Sniffed, Tables,
-    VipAllocation, requests,
+    Action, Answers, BLACK_HOLE, Compiler, Flow, IpFamilies, Node, Options, PASSTHROUGH, PathMode,
+    Sniffed, Tables, VipAllocation, requests,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -200,8 +200,10 @@ fn config() -> impl Strategy<Value = Config> {
         });
         all.collect()
     });
-    let options = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(strict, dns_capture, proxy, istio)| Options {
+    let path = select(&[PathMode::Auto, PathMode::Proxy, PathMode::Direct][..]);
+    let options = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), path).prop_map(
+        |(strict, dns_capture, proxy, istio, path)| Options {
+            path,
             strict,
             dns_capture,
             http_proxy_port: proxy.then_some(15007),
@@ -378,7 +380,15 @@ proptest! {
         for flow in flows() {
             let decision = tables.decide(&flow);
             let (matched, row) = tables.kernel_rows().find(flow.destination);
-            if !decision.chain.catch_all {
+            if let Some(direct) = tables.kernel_rows().route(&row) {
+                // The kernel goes where the proxy would go, and draws by the same weights.
+                let Action::Tcp(route) = &decision.action else {
+                    return Err(TestCaseError::fail(format!("{flow:?}")));
+                };
+                let drawn = route.clusters.iter().filter(|(_, weight)| *weight > 0);
+                let proxied: Vec<_> = drawn.map(|(to, weight)| (to.name().clone(), *weight)).collect();
+                prop_assert_eq!(&direct.clusters, &proxied, "{:?}", flow);
+            } else if !decision.chain.catch_all {
                 prop_assert_eq!(row.verdict(), Some(RowVerdict::Proxy), "{:?}", flow);
             }
             // What has no row is what the policy alone decides.

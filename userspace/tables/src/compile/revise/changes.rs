@@ -56,7 +56,8 @@ fn pairs<'a, T>(
         let in_place = meta.0.namespace == meta.1.namespace
             && meta.0.name == meta.1.name
             && meta.0.creation == meta.1.creation
-            && meta.0.on_proxy_down() == meta.1.on_proxy_down();
+            && meta.0.on_proxy_down() == meta.1.on_proxy_down()
+            && meta.0.path_mode() == meta.1.path_mode();
         if !in_place || !stays(&a.spec, &b.spec) || pairs.len() == MANY {
             return None;
         }

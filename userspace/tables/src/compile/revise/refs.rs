@@ -19,6 +19,19 @@ pub(super) struct Refs {
 }
 
 impl Refs {
+    /// Whether a cluster may be reached straight from the kernel that could not before, or the other
+    /// way round: then kernel rows are others, too.
+    pub(super) fn change_paths(&self) -> bool {
+        let mut services = self.services.values();
+        services.any(|(old, new)| {
+            let straight = |clusters: &ClustersOf| -> Vec<Arc<str>> {
+                let able = clusters.iter().filter(|cluster| cluster.not_direct().is_none());
+                able.map(|cluster| Arc::clone(&cluster.name)).collect()
+            };
+            straight(old) != straight(new)
+        })
+    }
+
     fn get(&self, old: &ClusterRef) -> Option<&ClusterRef> {
         let new = self.clusters.get(old.name())?;
         let same = match (old, new) {
