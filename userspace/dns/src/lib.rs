@@ -27,7 +27,7 @@ pub use self::{
     metrics::{BOUNDS, Counter, Gauge, Histogram, Metrics},
     names::{Found, Names},
     resolv_conf::{Changes, Paths, SystemDns, SystemDnsError},
-    resolver::{Known, Origin, ResolveError, Resolver, ResolverSettings},
+    resolver::{Known, NameEvent, Origin, ResolveError, Resolver, ResolverSettings},
     server::{Listeners, ListenersId, Server, Wiring},
     shares::Asker,
     socket::{Asked, Askers, NotKnown, SocketKind, SocketMaker, plain_socket},

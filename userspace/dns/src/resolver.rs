@@ -18,7 +18,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -192,7 +192,21 @@ pub(crate) struct Inner {
     /// How many entries requests have brought.
     of_requests: AtomicUsize,
     attempts: Attempts,
+    /// Is told what becomes of names.
+    told: OnceLock<Told>,
 }
+
+/// What becomes of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameEvent {
+    /// Its addresses are others, or it has none any more.
+    Changed,
+    /// Nobody uses it: its next answer is not fetched any more.
+    Idle,
+}
+
+/// Hears of names; must not wait.
+type Told = Box<dyn Fn(&str, NameEvent) + Send + Sync>;
 
 /// Makes a backend one word, as swapping it needs.
 pub(crate) struct Slot(Arc<dyn Backend>);
@@ -226,6 +240,7 @@ impl Resolver {
             entries: RwLock::default(),
             of_requests: AtomicUsize::new(0),
             attempts: Attempts::new(),
+            told: OnceLock::new(),
         }))
     }
 
@@ -299,6 +314,21 @@ impl Resolver {
         }
     }
 
+    /// As [`Resolver::cached`], for somebody who only wants to know: does not count as use.
+    pub fn peek(&self, name: &str, families: IpFamilies) -> Option<Arc<[IpAddr]>> {
+        let entry = self.0.read().get(&key(name, families)).cloned()?;
+        match entry.view(Instant::now()) {
+            View::Fresh(addresses) | View::Stale(addresses) => Some(addresses),
+            View::Failed(_) | View::Wait(_) => None,
+        }
+    }
+
+    /// Tells `told` what becomes of names from now on. It is called where answers are taken in, and
+    /// must not wait. The first one stays.
+    pub fn follow(&self, told: impl Fn(&str, NameEvent) + Send + Sync + 'static) {
+        let _second = self.0.told.set(Box::new(told)).is_err();
+    }
+
     /// What is known of a name, and every change of it. The name is kept warm as long as somebody
     /// watches.
     ///
@@ -367,6 +397,13 @@ impl Inner {
     fn outage_over(&self) {
         if self.metrics.failing_names.decrement() == 1 {
             tracing::info!("every name has an answer again");
+        }
+    }
+
+    /// Tells whoever follows what becomes of a name.
+    fn tell(&self, entry: &Entry, event: NameEvent) {
+        if let Some(told) = self.told.get() {
+            told(entry.name(), event);
         }
     }
 

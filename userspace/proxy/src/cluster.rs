@@ -2,6 +2,8 @@
 //! reload.
 
 mod balance;
+mod changes;
+mod direct;
 mod health;
 mod host;
 mod outlier;
@@ -24,12 +26,14 @@ use tokio::time::timeout;
 
 pub(crate) use self::{
     balance::Choice,
+    changes::Changes,
     host::{Host, HostLease, HostSet, HostState},
     outlier::Observation,
     registry::Registry,
     spec::{Balance, ClusterSpec, Mesh},
 };
 use self::{
+    changes::Told,
     health::{Healths, View},
     host::HostStates,
     spec::{EndpointSpec, HostSource},
@@ -60,11 +64,20 @@ pub(crate) struct Shared {
     turn: AtomicU64,
     hosts: HostStates,
     health: Healths,
+    /// Who is told that the endpoints are others than before.
+    told: Option<Told>,
 }
 
 /// A connection to a cluster, counted while this lives.
 #[derive(Debug)]
-pub(crate) struct ClusterLease(Arc<Shared>);
+pub(crate) struct ClusterLease(Arc<Cluster>);
+
+impl ClusterLease {
+    /// The cluster.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.0
+    }
+}
 
 #[derive(Debug, Default)]
 struct Resolved {
@@ -77,8 +90,7 @@ struct Resolved {
 }
 
 impl Cluster {
-    /// A cluster that nothing is known of yet.
-    #[cfg(test)]
+    /// A cluster that nothing is known of yet, and that nobody else knows of.
     pub(crate) fn new(spec: ClusterSpec) -> Self {
         Self::with_shared(spec, Arc::default())
     }
@@ -90,9 +102,9 @@ impl Cluster {
     }
 
     /// Counts one more connection; `None` if there are as many as there may be.
-    pub(crate) fn lease(&self) -> Option<ClusterLease> {
+    pub(crate) fn lease(self: &Arc<Self>) -> Option<ClusterLease> {
         let limit = self.spec.max_connections;
-        let lease = ClusterLease(Arc::clone(&self.shared));
+        let lease = ClusterLease(Arc::clone(self));
         (self.shared.connections.fetch_add(1, Ordering::Relaxed) < limit).then_some(lease)
     }
 
@@ -104,7 +116,9 @@ impl Cluster {
 
     /// The endpoints by address that may be sent to, if that can be told without waiting.
     pub(crate) fn known_hosts(&self, resolver: &dyn Resolver) -> Option<Arc<HostSet>> {
-        Some(self.usable(self.all_known_hosts(resolver)?))
+        let known = self.all_known_hosts(resolver)?;
+        self.found();
+        Some(self.usable(known))
     }
 
     fn all_known_hosts(&self, resolver: &dyn Resolver) -> Option<Arc<HostSet>> {
@@ -147,7 +161,16 @@ impl Cluster {
         &self,
         resolver: &dyn Resolver,
     ) -> Result<Arc<HostSet>, ResolveError> {
-        Ok(self.usable(self.all_hosts(resolver).await?))
+        let all = self.all_hosts(resolver).await?;
+        self.found();
+        Ok(self.usable(all))
+    }
+
+    /// The endpoints are known, to whom it may concern.
+    fn found(&self) {
+        if let Some(told) = &self.shared.told {
+            told.found();
+        }
     }
 
     /// The endpoints by address, whatever their health.
@@ -238,6 +261,9 @@ impl Cluster {
             let hosts = Arc::new(self.spec.hosts(&self.shared.hosts, &answers));
             resolved.answers = answers;
             resolved.hosts = hosts;
+            if let Some(told) = &self.shared.told {
+                told.mark();
+            }
         }
         Arc::clone(&resolved.hosts)
     }
@@ -281,7 +307,7 @@ const GRACE: Duration = Duration::from_millis(250);
 
 impl Drop for ClusterLease {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -56,8 +56,17 @@ pub(crate) enum Upstream {
 /// What a connection counts against.
 #[derive(Debug)]
 pub(crate) struct Leases {
-    _cluster: ClusterLease,
-    _host: Option<HostLease>,
+    cluster: ClusterLease,
+    host: Option<HostLease>,
+}
+
+impl Leases {
+    /// Tells the cluster what became of a connection that stood.
+    pub(crate) fn observe(&self, addr: &UpstreamAddr, seen: Observation) {
+        if let Some(host) = &self.host {
+            self.cluster.cluster().observe(addr, host.state(), seen);
+        }
+    }
 }
 
 /// What connecting needs.
@@ -134,7 +143,7 @@ async fn attempt(
         }
     };
     let (upstream, host) = first_to_answer(dial, cluster, candidates, record).await?;
-    Ok(Connected { upstream, leases: Leases { _cluster: lease, _host: host } })
+    Ok(Connected { upstream, leases: Leases { cluster: lease, host } })
 }
 
 /// The addresses of a name; `asked`: the application brings it, and it may be any.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     addrs::ClientAddr,
+    cluster::Observation,
     connect::{self, Connected, Tools, Upstream},
     http::{self, Downstream, HttpIo, Origin, Routes, Speaks, Standing},
     original::Original,
@@ -221,6 +222,15 @@ async fn carry(
             Box::pin(carry_sealed(SealedEnds { app, upstream }, limits, record)).await
         }
     };
+    if let Some(addr) = &record.upstream {
+        let seen = match &ending {
+            Ending::UpstreamReset(_) => Observation::Reset,
+            Ending::Complete | Ending::AppReset(_) | Ending::Idle | Ending::Expired => {
+                Observation::Ended
+            }
+        };
+        leases.observe(addr, seen);
+    }
     drop(leases);
     outcome(ending)
 }

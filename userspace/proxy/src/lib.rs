@@ -54,6 +54,7 @@ mod cluster;
 mod commands;
 mod config;
 mod connect;
+mod direct;
 mod door;
 mod flow;
 mod health;
@@ -77,14 +78,20 @@ mod tls;
 pub use access_log::{AccessLog, AccessLogError, CLOSING, Encoding, GATHER};
 pub use addrs::{ClientAddr, LocalAddr, OriginalDst, UnixName, UpstreamAddr};
 pub use config::{Config, RESERVED};
+pub use direct::{
+    Direct, DirectBalance, DirectEnd, DirectEndpoints, DirectHost, DirectLevel, DirectLimits,
+    DirectSink, DirectView,
+};
 pub use door::{Door, DoorAddr};
 pub use http::HttpSettings;
 pub use original::{Original, Originals};
 pub use record::{
-    Errno, FlowRecord, HttpFields, Outcome, Records, RequestPath, ResponseFlag, ResponseFlags,
-    Template, TransportFailure, TunnelFailure, write_json, write_text,
+    DirectNumbers, Errno, FlowRecord, HttpFields, Outcome, Records, RequestPath, ResponseFlag,
+    ResponseFlags, Template, TransportFailure, TunnelFailure, write_json, write_text,
 };
-pub use resolve::{Addresses, ResolveError, Resolver, Resolving, is_local};
+pub use resolve::{
+    Addresses, NameEvent, NameListener, ResolveError, Resolver, Resolving, is_local,
+};
 pub use server::{BACKLOG, Drained, ListenerId, Opened, Parts, Server};
 pub use snapshot::Snapshot;
 pub use sniff::{FirstBytes, first_bytes};

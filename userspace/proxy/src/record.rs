@@ -60,6 +60,20 @@ pub struct FlowRecord {
     pub upstream_local: Option<LocalAddr>,
     /// The request, if this is the record of one.
     pub http: Option<Box<HttpFields>>,
+    /// What the kernel knows of a connection that it made by itself; nothing for one of the proxy's.
+    pub direct: Option<Box<DirectNumbers>>,
+}
+
+/// What is known of a connection that the kernel sent straight to its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectNumbers {
+    /// The smoothed round-trip time.
+    pub rtt: Duration,
+    /// Segments that were sent again.
+    pub retransmits: u32,
+    /// It was broken off: of the bytes from the application only those count that the endpoint has
+    /// acknowledged.
+    pub acknowledged_only: bool,
 }
 
 /// Takes finished records.
@@ -107,6 +121,7 @@ impl FlowRecord {
             upstream: None,
             upstream_local: None,
             http: None,
+            direct: None,
         }
     }
 

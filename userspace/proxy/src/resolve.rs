@@ -15,6 +15,18 @@ pub type Addresses = Arc<[IpAddr]>;
 /// A lookup under way.
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = Result<Addresses, ResolveError>> + Send + 'a>>;
 
+/// What becomes of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameEvent {
+    /// Its addresses are others, or it has none any more.
+    Changed,
+    /// Nobody uses it, and it is not kept up to date any more.
+    Idle,
+}
+
+/// Hears what becomes of names. Called where answers arrive: it must not wait.
+pub type NameListener = Box<dyn Fn(&str, NameEvent) + Send + Sync>;
+
 /// Resolves the names of endpoints.
 ///
 /// Asked for every connection to a name, so an implementation keeps answers, and returns the same
@@ -24,6 +36,16 @@ pub trait Resolver: Send + Sync + 'static {
     fn cached(&self, name: &str, families: IpFamilies) -> Option<Addresses> {
         let _ = (name, families);
         None
+    }
+
+    /// As [`Resolver::cached`], but does not count as use of the name. Default: the same.
+    fn peek(&self, name: &str, families: IpFamilies) -> Option<Addresses> {
+        self.cached(name, families)
+    }
+
+    /// Tells `told` from now on what becomes of names. Default: nobody is told anything.
+    fn follow(&self, told: NameListener) {
+        let _ = told;
     }
 
     /// The addresses of `name`, of these families only and at least one.

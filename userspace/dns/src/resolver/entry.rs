@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::resolver::{
-    Inner, Known, Origin, ResolveError, ResolverSettings,
+    Inner, Known, NameEvent, Origin, ResolveError, ResolverSettings,
     attempts::MAX_REQUEST_ATTEMPTS,
     backend::{self, Failure, Family, Records},
     families_shown, schedule,
@@ -395,7 +395,11 @@ async fn attempt(entry: &Entry, resolver: &Weak<Inner>) -> Option<()> {
         Err(Failure::Busy) => inner.metrics.resolutions_refused.increment(),
         Ok(_) | Err(Failure::NoSuchName { .. } | Failure::NoAddresses { .. }) => {}
     }
+    let before = entry.known();
     let first_failure = entry.finish(outcome, &inner.settings);
+    if entry.known() != before {
+        inner.tell(entry, NameEvent::Changed);
+    }
     if let Some(error) = first_failure {
         // What requests ask for is no business of the log: anybody may ask for anything.
         if entry.origin() == Origin::Request {
@@ -432,6 +436,7 @@ async fn wait(entry: &Arc<Entry>, resolver: &Weak<Inner>) -> bool {
             continue;
         }
         let unused_since = entry.last_used();
+        inner.tell(entry, NameEvent::Idle);
         let forget_at = entry.forget_at(settings);
         if Instant::now() >= forget_at && inner.forget(entry, unused_since) {
             return false;

@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use egressd_tables::Warmup;
+use egressd_tables::{
+    Warmup,
+    balancing::{first_wins, hash_ip, mix, ticket},
+};
 
 use super::{
     host::{Host, HostSet, Level},
@@ -132,32 +135,12 @@ impl Level {
     /// The endpoint that draws the highest ticket for this key (weighted rendezvous hashing): the same
     /// as long as it is there, and an endpoint that comes or goes moves only its own keys.
     fn by_rendezvous(&self, key: u64) -> usize {
-        let ticket = |host: &Host| {
-            // In (0, 1]; the logarithm makes a weight of two as good as two tickets.
-            let uniform = (mix(key ^ host.hash) >> 11) as f64 / (1_u64 << 53) as f64;
-            host.weight as f64 / -uniform.max(f64::MIN_POSITIVE).ln()
-        };
-        let best = self.hosts.iter().map(ticket).enumerate();
-        best.max_by(|(_, one), (_, other)| one.total_cmp(other)).map_or(0, |(at, _)| at)
+        let draw =
+            |host: &Host| (ticket(key, host.hash), u32::try_from(host.weight).unwrap_or(u32::MAX));
+        let draws = self.hosts.iter().map(draw).enumerate();
+        let best = draws.reduce(|best, next| if first_wins(best.1, next.1) { best } else { next });
+        best.map_or(0, |(at, _)| at)
     }
-}
-
-fn hash_ip(ip: IpAddr) -> u64 {
-    let bits = match ip.to_canonical() {
-        IpAddr::V4(ip) => u128::from(u32::from(ip)),
-        IpAddr::V6(ip) => u128::from(ip),
-    };
-    mix((bits >> 64) as u64) ^ mix(bits as u64)
-}
-
-/// Spreads the bits of a number over all of it (the finaliser of MurmurHash3). The same in every
-/// process, so that clients keep their endpoints over a restart.
-pub(super) fn mix(mut x: u64) -> u64 {
-    x ^= x >> 33;
-    x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x ^= x >> 33;
-    x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    x ^ x >> 33
 }
 
 #[cfg(test)]

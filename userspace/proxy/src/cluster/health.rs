@@ -5,6 +5,9 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use egressd_tables::OutlierDetection;
+use tokio::time::Instant;
+
 use super::{
     Cluster,
     host::{Host, HostSet, HostState},
@@ -61,6 +64,20 @@ impl Healths {
     fn changed(&self) {
         self.epoch.fetch_add(1, Ordering::Release);
     }
+
+    /// When it is next looked at who may come back; `None` if nobody is out.
+    pub(super) fn next_sweep(&self) -> Option<Instant> {
+        self.outliers.next_sweep()
+    }
+
+    /// Brings back who has been out for long enough.
+    pub(super) fn bring_back(&self, rules: Option<&OutlierDetection>) -> bool {
+        let came_back = self.outliers.bring_back(rules);
+        if came_back {
+            self.changed();
+        }
+        came_back
+    }
 }
 
 impl Cluster {
@@ -70,7 +87,7 @@ impl Cluster {
         let Some(why) = state.health.failures.note(rules, seen) else { return };
         let health = &self.shared.health;
         if health.outliers.eject(rules, self.size(), addr, state) {
-            health.changed();
+            self.health_changed();
             let cluster = &*self.spec.name;
             tracing::info!(cluster, endpoint = %addr, why, "an endpoint is taken out");
         }
@@ -81,9 +98,16 @@ impl Cluster {
         if state.health.failing.swap(failing, Ordering::Relaxed) == failing {
             return;
         }
-        self.shared.health.changed();
+        self.health_changed();
         let cluster = &*self.spec.name;
         tracing::info!(cluster, endpoint = %addr, failing, "probes of an endpoint");
+    }
+
+    fn health_changed(&self) {
+        self.shared.health.changed();
+        if let Some(told) = &self.shared.told {
+            told.mark();
+        }
     }
 
     /// Those of `all` that may be sent to.
@@ -92,9 +116,7 @@ impl Cluster {
         if health.epoch.load(Ordering::Acquire) == 0 {
             return all;
         }
-        if health.outliers.bring_back(self.spec.outlier.as_ref()) {
-            health.changed();
-        }
+        health.bring_back(self.spec.outlier.as_ref());
         let epoch = health.epoch.load(Ordering::Acquire);
         let mut view = self.view.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = &*view
@@ -209,7 +231,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_out_are_not_chosen() {
-        let rules = egressd_tables::OutlierDetection {
+        let rules = OutlierDetection {
             consecutive_5xx: Some(2),
             consecutive_gateway_errors: None,
             consecutive_local_failures: None,

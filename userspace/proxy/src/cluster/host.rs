@@ -10,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use egressd_tables::Warmup;
+use egressd_tables::{Warmup, balancing::mix};
 
-use super::{balance::mix, health::Health, shares::Shares, spec::Mesh};
+use super::{health::Health, shares::Shares, spec::Mesh};
 use crate::addrs::UpstreamAddr;
 
 /// The endpoints of a cluster by priority, ready to be chosen from. Immutable.
@@ -113,6 +113,18 @@ impl HostStates {
                 state
             }
         }
+    }
+
+    /// What is known of an endpoint, if it is one.
+    pub(super) fn known(&self, addr: &UpstreamAddr) -> Option<Arc<HostState>> {
+        let states = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        states.get(addr).filter(|state| Arc::strong_count(state) > 1).cloned()
+    }
+
+    /// When the last endpoint joined the others.
+    pub(super) fn youngest(&self) -> Option<Instant> {
+        let states = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        states.values().filter_map(|state| state.born).max()
     }
 
     /// Forgets endpoints that nobody refers to any more.

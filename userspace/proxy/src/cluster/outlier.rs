@@ -1,7 +1,8 @@
 //! Endpoints that misbehave are taken out for a while (semantics.md §4, outlierDetection).
 //!
 //! Requests and connections tell what became of them; nothing here has a timer. What is due (an
-//! endpoint that comes back) is done when somebody next asks for the cluster's endpoints.
+//! endpoint that comes back) is done when somebody next asks for the cluster's endpoints, at the
+//! latest by the thread that tells the kernel of them.
 //!
 //! At least one endpoint may always be out, whatever `maxEjectionPercent`: with the default of 10 %
 //! a cluster of fewer than ten would otherwise have no detection at all.
@@ -30,6 +31,10 @@ pub(crate) enum Observation {
     TimedOut,
     /// It broke off before it answered.
     BrokenOff,
+    /// A connection that stood was reset by the endpoint.
+    Reset,
+    /// A connection that stood has ended without that.
+    Ended,
 }
 
 /// Failures of an endpoint in a row.
@@ -41,6 +46,8 @@ struct Counts {
     any: u32,
     gateway: u32,
     local: u32,
+    /// Connections that were reset, counted apart: each of them stood before.
+    resets: u32,
 }
 
 /// The endpoints of a cluster that are out, and those that were not long ago.
@@ -74,6 +81,22 @@ impl InARow {
 impl Counts {
     fn note(&mut self, rules: &OutlierDetection, seen: Observation) -> Option<&'static str> {
         let status = match (seen, rules.split_local_errors) {
+            (Observation::Ended, _) => {
+                self.resets = 0;
+                return None;
+            }
+            (Observation::Reset, split) => {
+                self.resets += 1;
+                let most = match split {
+                    true => rules.consecutive_local_failures,
+                    false => {
+                        let limits = [rules.consecutive_gateway_errors, rules.consecutive_5xx];
+                        limits.into_iter().flatten().min()
+                    }
+                };
+                let reached = most.is_some_and(|most| self.resets >= most);
+                return reached.then(|| self.reset("resets"));
+            }
             (Observation::Answered(status), split) => {
                 if split {
                     self.local = 0;
@@ -172,6 +195,11 @@ impl Outliers {
         any
     }
 
+    /// When it is next looked at who may come back, or whose ejections are forgiven.
+    pub(super) fn next_sweep(&self) -> Option<Instant> {
+        self.lock().sweep
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -244,6 +272,10 @@ mod tests {
         assert_eq!(after(&gateway, &[Answered(502), Answered(504)]), Some("gateway errors"));
         assert_eq!(after(&gateway, &[Answered(502), Answered(500), Answered(503)]), None);
         assert_eq!(after(&gateway, &[TimedOut, NotConnected]), Some("gateway errors"));
+        let resets = [Connected, Reset, Connected, Reset, Connected];
+        assert_eq!(after(&gateway, &[&resets[..], &[Reset]].concat()), None, "begins anew");
+        assert_eq!(after(&gateway, &resets[..4]), Some("resets"));
+        assert_eq!(after(&gateway, &[Reset, Ended, Reset]), None);
         let own = OutlierDetection { error_codes: vec![429], ..rules() };
         assert_eq!(after(&own, &[Answered(429); 3]), Some("5xx"));
         assert_eq!(after(&own, &[Answered(500); 3]), None);

@@ -1,5 +1,7 @@
 //! Shares of a whole: how endpoints of different weight get what is due to them.
 
+use egressd_tables::balancing::turn_step;
+
 /// The shares of a number of endpoints, by their places.
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -23,7 +25,7 @@ impl Shares {
             .collect();
         let first = ends.first().copied().unwrap_or(0);
         let even = ends.windows(2).all(|pair| pair[1] - pair[0] == first);
-        Self { ends, even, step: coprime_step(total) }
+        Self { ends, even, step: turn_step(total) }
     }
 
     /// The sum of all weights.
@@ -57,12 +59,6 @@ impl Shares {
     }
 }
 
-/// A step near the golden section of `total` that visits every point before it repeats one.
-fn coprime_step(total: u64) -> u64 {
-    let golden = (total as f64 * 0.618_033_988_749_894_9) as u64;
-    (golden.max(1)..=total.max(1)).find(|step| gcd(*step, total) == 1).unwrap_or(1)
-}
-
 /// The greatest common divisor.
 pub(super) fn gcd(mut a: u64, mut b: u64) -> u64 {
     while b != 0 {
@@ -74,16 +70,6 @@ pub(super) fn gcd(mut a: u64, mut b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn steps_visit_every_point() {
-        for total in 1..500 {
-            let step = coprime_step(total);
-            let visited: std::collections::BTreeSet<_> =
-                (0..total).map(|turn| turn * step % total).collect();
-            assert_eq!(visited.len() as u64, total);
-        }
-    }
 
     #[test]
     fn weights_are_found_again() {

@@ -97,7 +97,7 @@ async fn a_logical_name_is_its_first_address() {
 
 #[test]
 fn connections_are_counted_against_the_limit() {
-    let cluster = Cluster::new(ClusterSpec { max_connections: 2, ..cluster(&[]) });
+    let cluster = Arc::new(Cluster::new(ClusterSpec { max_connections: 2, ..cluster(&[]) }));
     let one = cluster.lease();
     let two = cluster.lease();
     assert!(one.is_some() && two.is_some());
@@ -108,10 +108,10 @@ fn connections_are_counted_against_the_limit() {
 
 #[test]
 fn a_new_generation_goes_on_counting() {
-    let old = Cluster::new(ClusterSpec { max_connections: 1, ..cluster(&[]) });
+    let old = Arc::new(Cluster::new(ClusterSpec { max_connections: 1, ..cluster(&[]) }));
     let lease = old.lease();
     let spec = ClusterSpec { max_connections: 2, ..cluster(&[]) };
-    let new = Cluster::with_shared(spec, Arc::clone(&old.shared));
+    let new = Arc::new(Cluster::with_shared(spec, Arc::clone(&old.shared)));
     assert!(new.lease().is_some());
     let second = new.lease();
     assert!(second.is_some() && new.lease().is_none());

@@ -7,7 +7,9 @@ use http::HeaderValue;
 use super::{FlowRecord, HttpFields, time::write_utc};
 
 /// Appends one line: an object with Istio's keys and a line feed. What is missing is `null`; numbers
-/// are numbers.
+/// are numbers. The record of a connection that the kernel made by itself has keys of its own at the
+/// end: `egressd_path` (`direct`), `upstream_rtt_us`, `upstream_retransmits`, and after an abort
+/// `bytes_received_are` (`acknowledged`).
 pub fn write_json(out: &mut Vec<u8>, record: &FlowRecord) {
     out.extend_from_slice(b"{\"start_time\":\"");
     write_utc(out, record.start);
@@ -44,6 +46,14 @@ pub fn write_json(out: &mut Vec<u8>, record: &FlowRecord) {
     text(out, "downstream_remote_address", record.client);
     text(out, "requested_server_name", record.server_name.as_ref());
     text(out, "route_name", record.route_name.as_ref());
+    if let Some(direct) = &record.direct {
+        text(out, "egressd_path", Some("direct"));
+        number(out, "upstream_rtt_us", u64::try_from(direct.rtt.as_micros()).unwrap_or(u64::MAX));
+        number(out, "upstream_retransmits", direct.retransmits.into());
+        if direct.acknowledged_only {
+            text(out, "bytes_received_are", Some("acknowledged"));
+        }
+    }
     out.extend_from_slice(b"}\n");
 }
 

@@ -29,7 +29,7 @@ pub struct Mark(pub u32);
 
 /// Keep-alive probes on an idle upstream connection (semantics.md §4, tcpKeepalive); a field left
 /// out keeps the system's value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Keepalive {
     /// Idle time before the first probe; whole seconds.
     pub time: Option<Duration>,
