@@ -3,6 +3,7 @@
 mod adapt;
 mod daemon;
 mod diff;
+mod direct;
 mod dns;
 mod doors;
 mod in_force;
@@ -62,10 +63,14 @@ impl Failure {
             // Nothing was found wrong, as there is nothing to look at.
             Self::Config(ConfigError::Read { .. })
             | Self::Mesh(MeshError::Read(_))
-            | Self::Load(LoadError::Read(_)) => Exit::Usage,
+            | Self::Load(LoadError::Read(_) | LoadError::Config(ConfigError::Read { .. })) => {
+                Exit::Usage
+            }
             Self::Config(ConfigError::Rejected(_))
             | Self::Mesh(MeshError::Rejected(_))
-            | Self::Load(LoadError::Rejected(_)) => Exit::Wrong,
+            | Self::Load(LoadError::Rejected(_) | LoadError::Config(ConfigError::Rejected(_))) => {
+                Exit::Wrong
+            }
         }
     }
 }
@@ -93,7 +98,7 @@ fn try_run(args: &cli::Run) -> Result<(), Failure> {
     let access_log = settings.access_log.clone();
     let mut store = Store::new(settings)?;
     // Before the first look, so that no edit falls between it and the watching.
-    let files = daemon::watch(store.watched());
+    let files = daemon::watch(&store.watched());
     let generation = store.load()?;
     let mut told = report::Told::default();
     told.generation(&generation);

@@ -51,8 +51,12 @@ pub(super) fn kernel_table(tables: &Tables, capture: &CaptureConfig) -> KernelTa
         ports: rows.ports.clone(),
         deny_unknown: rows.deny_unknown,
         hosts: hosts(tables),
+        directs: rows.direct.iter().map(direct_route).collect(),
         ..KernelTable::default()
     };
+    let udp = &rows.udp;
+    table.exact.extend(udp.exact.iter().map(|(key, row)| (key.udp(), *row)));
+    table.prefixes.extend(udp.prefixes.iter().map(|((bits, key), row)| ((*bits, key.udp()), *row)));
     for (address, bits) in &capture.exclude_cidrs {
         table.exclude_network(*address, *bits);
     }
@@ -60,6 +64,10 @@ pub(super) fn kernel_table(tables: &Tables, capture: &CaptureConfig) -> KernelTa
         table.exclude_port(*port);
     }
     table
+}
+
+fn direct_route(route: &egressd_tables::DirectRoute) -> egressd_datapath::DirectRoute {
+    egressd_datapath::DirectRoute { clusters: route.clusters.clone() }
 }
 
 /// The names that DNS answers, and whom the addresses of all services stand for.

@@ -21,6 +21,7 @@ use super::{
     Failure,
     adapt::{self, Handoffs, Switch},
     diff::Diff,
+    direct::{DirectPath, Hearing},
     dns::{self, Dns, Plan},
     doors::TRY_AGAIN,
     in_force::InForce,
@@ -82,6 +83,9 @@ pub(super) async fn run(
         datapath.set_dns_servers(plan.listed())?;
         dns.listen(sockets).map_err(Failure::machine("serving the DNS sockets"))?;
     }
+    let direct =
+        DirectPath::start(datapath.direct(), &snapshot, Arc::new(dns.resolver()), &factory)?;
+    let hearing = direct.hearing();
     let parts = Parts {
         snapshot: Arc::clone(&snapshot),
         factory,
@@ -95,11 +99,18 @@ pub(super) async fn run(
     for socket in listeners.into_sockets() {
         server.serve(socket).map_err(Failure::machine("serving a listener"))?;
     }
-    let state =
-        Arc::new(State::new(datapath, server, dns, records, snapshot, config.capture.clone()));
+    let state = Arc::new(State::new(
+        datapath,
+        server,
+        dns,
+        records,
+        snapshot,
+        config.capture.clone(),
+        direct,
+    ));
     let (notices, told) = unbounded_channel();
     let (records, in_force) = (Arc::clone(&state.records), Arc::clone(&state.in_force));
-    let hear = move |notice| tell(notice, records.as_ref(), &in_force, &notices);
+    let hear = move |notice| tell(notice, records.as_ref(), &in_force, &hearing, &notices);
     let watch = state.datapath().watch(hear)?;
     state.publish(&generation)?;
     // Whoever needs it has it, for as long as it is in force.
@@ -216,7 +227,7 @@ impl Work {
                 Happening::Hangup => self.hang_up(),
                 Happening::Changed(Changed::Roots) => {
                     // Before everything is read, so that no edit falls between.
-                    self.files = watch(self.store.watched());
+                    self.files = watch(&self.store.watched());
                     self.reload(&Changed::Anything);
                 }
                 Happening::Changed(changed) => self.reload(&changed),
@@ -237,7 +248,7 @@ impl Work {
     /// SIGHUP: logs are opened anew and everything is read again.
     fn hang_up(&mut self) {
         self.state.records.reopen();
-        self.files = watch(self.store.watched());
+        self.files = watch(&self.store.watched());
         self.reload(&Changed::Anything);
     }
 
@@ -340,6 +351,7 @@ fn tell(
     notice: Notice,
     records: &dyn Records,
     in_force: &InForce,
+    hearing: &Hearing,
     others: &UnboundedSender<Notice>,
 ) {
     match notice {
@@ -359,8 +371,7 @@ fn tell(
             // Nobody listens any more when the daemon ends.
             others.send(notice).ok();
         }
-        // No generation has direct rows.
-        Notice::Direct(_) => {}
+        Notice::Direct(record) => records.record(&hearing.hear(&record)),
     }
 }
 
@@ -392,6 +403,7 @@ fn answer(state: &State, command: &str) -> String {
     match command {
         "status" => state.status().to_string(),
         "metrics" => state.metrics(),
+        "direct" => state.direct_counts().to_string(),
         "vips" => known_hosts::json(state)
             .unwrap_or_else(|error| serde_json::json!({"error": error.to_string()}))
             .to_string(),

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{
     adapt::{self, Switch},
     diff::Diff,
+    direct::DirectPath,
     dns::Dns,
     doors::Doors,
     in_force::InForce,
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) in_force: Arc<InForce>,
     /// Sockets that clients dial by themselves.
     doors: Mutex<Doors>,
+    /// Connections that the kernel sends straight to endpoints.
+    direct: DirectPath,
 }
 
 impl State {
@@ -44,10 +47,11 @@ impl State {
         records: Arc<Switch>,
         snapshot: Arc<Snapshot>,
         capture: CaptureConfig,
+        direct: DirectPath,
     ) -> Self {
         let (datapath, number) = (Mutex::new(datapath), AtomicU32::new(0));
         let (in_force, doors) = (Arc::default(), Mutex::default());
-        Self { datapath, server, dns, records, snapshot, capture, number, in_force, doors }
+        Self { datapath, server, dns, records, snapshot, capture, number, in_force, doors, direct }
     }
 
     /// The kernel side, for one thing at a time.
@@ -88,6 +92,7 @@ impl State {
         datapath.prepare(number, &table)?;
         self.snapshot.publish(Arc::clone(&generation.tables));
         let before = self.in_force.replace(number, &generation.tables);
+        self.direct.follow(&generation.tables);
         datapath.flip()?;
         drop(datapath);
         self.doors().follow(&self.server, &generation.tables);
@@ -101,8 +106,14 @@ impl State {
 
     /// What `egressd metrics` prints.
     pub(super) fn metrics(&self) -> String {
-        let (tables, active) = (self.in_force.tables(), self.snapshot.active());
+        let (tables, mut active) = (self.in_force.tables(), self.snapshot.active());
+        self.direct.add_active(&mut active);
         self.records.metrics.expose(tables.as_deref(), &active, &self.status())
+    }
+
+    /// The connections of each cluster that the kernel sends straight to its endpoints.
+    pub(super) fn direct_counts(&self) -> serde_json::Value {
+        self.direct.counts()
     }
 
     /// What `egressd status` shows.
@@ -124,6 +135,7 @@ impl State {
             "handoffs": datapath.handoffs(),
             "flows": stats.active,
             "counters": counters,
+            "direct": self.direct.status(),
             "doors": self.doors().status(),
             "dns": self.dns.status(),
             "connections": {
