@@ -108,7 +108,7 @@ impl Hearing {
             let seen = match record.end {
                 End::ConnectFailed { .. } => Some(DirectEnd::NotConnected),
                 End::Reset => Some(DirectEnd::Reset),
-                End::Closed | End::Aborted => Some(DirectEnd::Ended),
+                End::Closed | End::Aborted | End::Idle | End::Expired => Some(DirectEnd::Ended),
                 End::NoEndpoint | End::Overflow | End::Abandoned => None,
             };
             if let Some(seen) = seen {

@@ -96,6 +96,8 @@ fn outcome(record: &DirectRecord) -> Outcome {
         }
         End::Abandoned => Outcome::AppGone,
         End::Closed => Outcome::Completed,
+        End::Idle => Outcome::IdleTimeout,
+        End::Expired => Outcome::DurationLimit,
         End::Reset => Outcome::UpstreamReset,
         End::Aborted => Outcome::AppReset,
     }
