@@ -8,7 +8,47 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{addr::Endpoint, handoff::Original};
+use crate::{
+    addr::Endpoint,
+    handoff::{Original, SocketState, Tuple},
+};
+
+/// What the programs and maps of one daemon have in common with those of the next: the number that pins are
+/// kept under. It changes with the sizes of what is pinned, and with [`REVISION`].
+pub const LAYOUT: u32 = {
+    let sizes = [
+        REVISION,
+        size_of::<SocketState>(),
+        size_of::<Tuple>(),
+        size_of::<Original>(),
+        size_of::<DirectSocket>(),
+        size_of::<ClusterSlot>(),
+        size_of::<View>(),
+        size_of::<Level>(),
+        size_of::<EndpointRow>(),
+        size_of::<EndpointSlot>(),
+        size_of::<Flow>(),
+        size_of::<DirectEvent>(),
+        MAX_CLUSTER_NAME,
+        MAX_CLUSTERS as usize,
+        MAX_VIEWS as usize,
+        MAX_LEVELS as usize,
+        MAX_ENDPOINT_ROWS as usize,
+        MAX_ENDPOINTS as usize,
+        MAX_FLOWS as usize,
+        crate::COUNTERS as usize,
+    ];
+    let mut number = 0;
+    let mut index = 0;
+    while index < sizes.len() {
+        number = crate::mix(number ^ sizes[index] as u64);
+        index += 1;
+    }
+    number as u32
+};
+
+/// To be raised when something that is pinned keeps its size and changes its meaning.
+const REVISION: usize = 1;
 
 /// Routes of one generation.
 pub const MAX_DIRECT_ROUTES: u32 = 16_384;

@@ -142,5 +142,6 @@ fn settings(config: &Config, dns: &dns::Plan) -> egressd_datapath::Settings {
         port: config.capture.port,
         reject_on_proxy_down: config.capture.on_proxy_down == OnProxyDown::Reject,
         dns: dns.settings(config.capture.dns_port()),
+        pins: None,
     }
 }

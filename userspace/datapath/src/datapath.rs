@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{File, OpenOptions},
+    fs::File,
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -15,7 +15,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use egressd_abi::{Config, Counter, RowKey};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use crate::{
     addresses::{self, AddressChanges},
@@ -27,11 +27,12 @@ use crate::{
     events::{Forward, Notice, Sources, Watch},
     hosts::KnownHosts,
     leaks::Ages,
-    links::Links,
+    links::{Links, Place},
     listeners::{Listeners, MARK},
-    load,
+    load, locks,
     netns::NetnsCookie,
     originals::Originals,
+    pins::Pins,
     preflight,
     programs::{self, ProgramStats},
     rows::{Generations, KernelTable, take},
@@ -53,6 +54,9 @@ pub struct Settings {
     pub reject_on_proxy_down: bool,
     /// DNS queries to capture; `None` leaves DNS alone.
     pub dns: Option<DnsSettings>,
+    /// A directory of a bpffs, made if it is not there: what is in the kernel stays when the daemon is
+    /// killed, and the next one takes it over. `None`, or no bpffs: nothing stays.
+    pub pins: Option<PathBuf>,
 }
 
 /// Which DNS queries are captured, and where they arrive.
@@ -71,6 +75,8 @@ pub type Counters = Vec<(&'static str, u64)>;
 pub struct Datapath {
     // Dropped first: nobody is captured by programs that are being taken down.
     links: Links,
+    /// Before the programs and maps that are pinned.
+    pins: Option<Pins>,
     generations: Generations,
     listeners: SkStorage<MapData, u32>,
     own: HashMap<MapData, OwnAddressBytes, u32>,
@@ -125,11 +131,13 @@ impl Datapath {
             .map(Captured::lock)
             .collect::<Result<Vec<_>, _>>()?;
         let own_cgroup = OwnCgroup::enter(&root)?;
-        let mut bpf = load::load()?;
+        let pins = settings.pins.as_deref().map(Pins::open).transpose()?.flatten();
+        let mut bpf = load::load(pins.as_ref())?;
         let accepted: SkStorage<_, _> = take(&mut bpf, "ACCEPTED")?;
         let direct = DirectClusters::take(&mut bpf)?;
         Ok(Self {
             links: Links::default(),
+            pins,
             generations: Generations::take(&mut bpf, direct.clone())?,
             listeners: take(&mut bpf, "LISTENERS")?,
             own: take(&mut bpf, "OWN")?,
@@ -274,21 +282,37 @@ impl Datapath {
 
     /// Starts capturing.
     pub fn attach(&mut self) -> Result<(), Error> {
-        let Self { links, bpf, cgroups, own_cgroup, settings, .. } = self;
+        let Self { links, bpf, pins, cgroups, own_cgroup, settings, .. } = self;
+        let pins = pins.as_ref();
         let covered = cgroups.iter().any(|captured| own_cgroup.path().starts_with(&captured.path));
         if !covered {
             let path = own_cgroup.path();
-            let file =
-                File::open(path).map_err(Error::io(format!("opening {}", path.display())))?;
-            links.follow(bpf, &file, path)?;
+            let cgroup =
+                &File::open(path).map_err(Error::io(format!("opening {}", path.display())))?;
+            links.follow(&Place { bpf, pins, cgroup, path })?;
         }
         for captured in cgroups {
+            let (cgroup, path) = (&captured.directory, &*captured.path);
+            let place = Place { bpf, pins, cgroup, path };
             if settings.dns.is_some() {
-                links.capture_dns(bpf, &captured.directory, &captured.path)?;
+                links.capture_datagrams(&place)?;
             }
-            links.capture(bpf, &captured.directory, &captured.path)?;
+            links.capture(&place)?;
+        }
+        if let Some(pins) = pins {
+            pins.remove_others(links.pins());
         }
         Ok(())
+    }
+
+    /// Leaves everything that is pinned in the kernel when the datapath is dropped: programs stay attached,
+    /// direct connections and their limits go on, and the next daemon takes over. Says whether anything is
+    /// pinned.
+    pub fn keep(&mut self) -> bool {
+        if let Some(pins) = &mut self.pins {
+            pins.keep();
+        }
+        self.pins.is_some()
     }
 
     /// Stops capturing. Connections already turned keep everything they have.
@@ -374,20 +398,9 @@ impl Captured {
             .metadata()
             .map_err(Error::io(format!("looking at {}", path.display())))?
             .ino();
-        let file = open_lock(number).map_err(Error::io(format!("making a lock in {LOCKS}")))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { path, directory, _lock: lock }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::AlreadyCaptured { path }),
-            Err((_, error)) => Err(Error::io(format!("locking {}", path.display()))(error.into())),
+        match locks::lock(&format!("cgroup-{number}"))? {
+            Some(lock) => Ok(Self { path, directory, _lock: lock }),
+            None => Err(Error::AlreadyCaptured { path }),
         }
     }
-}
-
-/// Where locks are kept, one empty file for each cgroup that was ever captured.
-const LOCKS: &str = "/run/egressd/locks";
-
-fn open_lock(cgroup: u64) -> std::io::Result<File> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(LOCKS)?;
-    let path = Path::new(LOCKS).join(format!("cgroup-{cgroup}"));
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
 }

@@ -43,6 +43,12 @@ pub enum Error {
         /// The cgroup.
         path: PathBuf,
     },
+    /// Another egressd has the directory of pins.
+    #[error("another egressd keeps its programs in {path}: stop it, or set capture.pinDirectory")]
+    PinsInUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A program of somebody else keeps ours out.
     #[error(
         "{hook} of {path} is held by a program attached exclusively: find it with `bpftool cgroup \

@@ -4,8 +4,9 @@
 //! and maps; [`Listeners`] are the sockets captured connections arrive at; [`Originals`] reads what
 //! an application dialled from an accepted socket; [`Watch`] delivers the rare events.
 //!
-//! Nothing is pinned: when the process goes, however it goes, the kernel detaches everything and the
-//! node is as it was before.
+//! Without [`Settings::pins`] nothing is pinned: when the process goes, however it goes, the kernel
+//! detaches everything and the node is as it was before. With it, programs stay attached when the process
+//! is killed, and the next one takes over what they have.
 
 mod addresses;
 mod bpf;
@@ -22,9 +23,11 @@ mod leaks;
 mod links;
 mod listeners;
 mod load;
+mod locks;
 mod netns;
 mod originals;
 mod owners;
+mod pins;
 mod preflight;
 mod programs;
 mod rows;
@@ -48,5 +51,6 @@ pub use listeners::{Listeners, MARK};
 pub use netns::{NetnsCookie, in_netns_of};
 pub use originals::{Originals, Socket};
 pub use owners::{Protocol, SocketOwner, SocketOwners};
+pub use pins::cleanup;
 pub use programs::ProgramStats;
 pub use rows::KernelTable;

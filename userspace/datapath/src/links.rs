@@ -1,119 +1,177 @@
 //! Attaching to cgroups, and the links that keep it so.
 //!
-//! Links are made with flags 0 (`CgroupAttachMode::Single`): the kernel takes no other for a cgroup
-//! link, and shows the result as "multi".
+//! Links are made with flags 0: the kernel takes no other for a cgroup link, and shows the result as
+//! "multi". A link that a daemon before this one has pinned gets our program in the place of its own,
+//! so that no connect() is missed in between.
 
-use std::{fs::File, path::Path};
-
-use aya::{
-    Ebpf,
-    programs::{
-        CgroupAttachMode, CgroupSock, CgroupSockAddr, ProgramError, SockOps,
-        cgroup_sock::CgroupSockLink, cgroup_sock_addr::CgroupSockAddrLink, sock_ops::SockOpsLink,
-    },
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
 };
+
+use aya::Ebpf;
 
 use crate::{
+    bpf,
     error::Error,
-    load::{CLOSE, CONNECT, PEER, RECEIVE, SEND, TCP, program},
+    load::{CLOSE, CONNECT, PEER, RECEIVE, SEND, TCP},
+    pins::Pins,
 };
 
-const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+/// A place in the kernel where programs are attached to a cgroup: the program, the name for people, and
+/// the number in `enum bpf_attach_type`.
+#[derive(Debug, Clone, Copy)]
+struct Hook {
+    program: &'static str,
+    name: &'static str,
+    number: u32,
+}
 
-/// What is attached; dropping a field detaches it.
+const fn hook(program: &'static str, name: &'static str, number: u32) -> Hook {
+    Hook { program, name, number }
+}
+
+const TCP_HOOK: Hook = hook(TCP, "sock_ops", 3);
+/// The programs that turn connections come last, when those that finish the work are in place.
+const CAPTURE: [Hook; 5] = [
+    hook(CLOSE, "cgroup/sock_release", 34),
+    hook(PEER[0], "cgroup/getpeername4", 29),
+    hook(PEER[1], "cgroup/getpeername6", 30),
+    hook(CONNECT[0], "cgroup/connect4", 10),
+    hook(CONNECT[1], "cgroup/connect6", 11),
+];
+const DATAGRAMS: [Hook; 4] = [
+    hook(RECEIVE[0], "cgroup/recvmsg4", 19),
+    hook(RECEIVE[1], "cgroup/recvmsg6", 20),
+    hook(SEND[0], "cgroup/sendmsg4", 14),
+    hook(SEND[1], "cgroup/sendmsg6", 15),
+];
+
+/// What is attached; dropping it detaches everything whose pin is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    connect: Vec<CgroupSockAddrLink>,
-    peer: Vec<CgroupSockAddrLink>,
-    send: Vec<CgroupSockAddrLink>,
-    receive: Vec<CgroupSockAddrLink>,
-    tcp: Vec<SockOpsLink>,
-    close: Vec<CgroupSockLink>,
+    held: Vec<Link>,
+}
+
+#[derive(Debug)]
+struct Link {
+    hook: Hook,
+    pin: Option<PathBuf>,
+    _fd: OwnedFd,
+}
+
+/// Where programs come from and links go to.
+pub(crate) struct Place<'a> {
+    pub(crate) bpf: &'a Ebpf,
+    pub(crate) pins: Option<&'a Pins>,
+    pub(crate) cgroup: &'a File,
+    pub(crate) path: &'a Path,
 }
 
 impl Links {
-    /// Attaches everything to a cgroup whose processes are captured. The programs that turn
-    /// connections come last, when those that finish the work are in place.
-    pub(crate) fn capture(
-        &mut self,
-        bpf: &mut Ebpf,
-        cgroup: &File,
-        path: &Path,
-    ) -> Result<(), Error> {
-        self.follow(bpf, cgroup, path)?;
-        let close: &mut CgroupSock = program(bpf, CLOSE)?;
-        let id = close.attach(cgroup, MODE).map_err(refused("cgroup/sock_release", path))?;
-        self.close.push(close.take_link(id).map_err(refused("cgroup/sock_release", path))?);
-        for name in PEER {
-            self.peer.push(attach_sock_addr(bpf, name, cgroup, path)?);
-        }
-        for name in CONNECT {
-            self.connect.push(attach_sock_addr(bpf, name, cgroup, path)?);
-        }
-        Ok(())
+    /// Attaches everything to a cgroup whose processes are captured.
+    pub(crate) fn capture(&mut self, place: &Place<'_>) -> Result<(), Error> {
+        self.follow(place)?;
+        CAPTURE.into_iter().try_for_each(|hook| self.attach(place, hook))
     }
 
-    /// Attaches what DNS needs beside the above.
-    pub(crate) fn capture_dns(
-        &mut self,
-        bpf: &mut Ebpf,
-        cgroup: &File,
-        path: &Path,
-    ) -> Result<(), Error> {
-        for name in RECEIVE {
-            self.receive.push(attach_sock_addr(bpf, name, cgroup, path)?);
-        }
-        for name in SEND {
-            self.send.push(attach_sock_addr(bpf, name, cgroup, path)?);
-        }
-        Ok(())
+    /// Attaches what datagrams need beside the above.
+    pub(crate) fn capture_datagrams(&mut self, place: &Place<'_>) -> Result<(), Error> {
+        DATAGRAMS.into_iter().try_for_each(|hook| self.attach(place, hook))
     }
 
     /// Attaches what our own cgroup needs where it is not inside a captured one: the accepted end of
     /// a hand-off runs in the cgroup of the listener's owner.
-    pub(crate) fn follow(
-        &mut self,
-        bpf: &mut Ebpf,
-        cgroup: &File,
-        path: &Path,
-    ) -> Result<(), Error> {
-        let tcp: &mut SockOps = program(bpf, TCP)?;
-        let id = tcp.attach(cgroup, MODE).map_err(refused("sock_ops", path))?;
-        self.tcp.push(tcp.take_link(id).map_err(refused("sock_ops", path))?);
+    pub(crate) fn follow(&mut self, place: &Place<'_>) -> Result<(), Error> {
+        self.attach(place, TCP_HOOK)
+    }
+
+    fn attach(&mut self, place: &Place<'_>, hook: Hook) -> Result<(), Error> {
+        let number = place.cgroup.metadata().map(|found| found.ino());
+        let number = number.map_err(Error::io(format!("looking at {}", place.path.display())))?;
+        let pin = place.pins.map(|pins| pins.link(hook.program, number));
+        let program =
+            place.bpf.program(hook.program).ok_or_else(|| Error::missing(hook.program))?;
+        let program =
+            program.fd().map_err(Error::bpf(format!("the program {}", hook.program)))?.as_fd();
+        if let Some(path) = &pin
+            && let Some(fd) = adopted(path, program)?
+        {
+            self.held.push(Link { hook, pin, _fd: fd });
+            return Ok(());
+        }
+        let fd = bpf::create_link(program, place.cgroup.as_fd(), hook.number)
+            .map_err(refused(hook.name, place.path))?;
+        if let Some(path) = &pin {
+            bpf::pin(fd.as_fd(), path)
+                .map_err(Error::io(format!("pinning a link at {}", path.display())))?;
+        }
+        self.held.push(Link { hook, pin, _fd: fd });
         Ok(())
     }
 
-    /// Stops turning queries, then connections: no name leads to an address that is no longer
+    /// Stops turning datagrams, then connections: no name leads to an address that is no longer
     /// captured. What was turned already keeps its getpeername() and the source of its answers.
     pub(crate) fn stop_capture(&mut self) {
-        self.send.clear();
-        self.connect.clear();
+        for programs in [SEND, CONNECT] {
+            self.held.retain(|link| {
+                let stops = programs.contains(&link.hook.program);
+                if stops {
+                    link.unpin();
+                }
+                !stops
+            });
+        }
+    }
+
+    /// Where links are pinned.
+    pub(crate) fn pins(&self) -> impl Iterator<Item = &Path> {
+        self.held.iter().filter_map(|link| link.pin.as_deref())
     }
 }
 
-fn attach_sock_addr(
-    bpf: &mut Ebpf,
-    name: &'static str,
-    cgroup: &File,
-    path: &Path,
-) -> Result<CgroupSockAddrLink, Error> {
-    let program: &mut CgroupSockAddr = program(bpf, name)?;
-    let id = program.attach(cgroup, MODE).map_err(refused(name, path))?;
-    program.take_link(id).map_err(refused(name, path))
+impl Link {
+    fn unpin(&self) {
+        if let Some(path) = &self.pin
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::warn!(%error, path = %path.display(), "a pinned link could not be removed");
+        }
+    }
+}
+
+/// A link that was pinned by a daemon before this one, with our program behind it; `None` where there is
+/// none, or where it no longer leads to a cgroup.
+fn adopted(path: &Path, program: std::os::fd::BorrowedFd<'_>) -> Result<Option<OwnedFd>, Error> {
+    let fd = match bpf::get_pinned(path) {
+        Ok(fd) => fd,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Error::io(format!("opening the pinned link {}", path.display()))(error));
+        }
+    };
+    match bpf::update_link(fd.as_fd(), program) {
+        Ok(()) => Ok(Some(fd)),
+        Err(error) => {
+            tracing::info!(%error, path = %path.display(), "a pinned link is replaced by a new one");
+            fs::remove_file(path)
+                .map_err(Error::io(format!("removing the pinned link {}", path.display())))?;
+            Ok(None)
+        }
+    }
 }
 
 /// EPERM from a process with every capability means that somebody holds the hook exclusively.
-fn refused(hook: &'static str, path: &Path) -> impl FnOnce(ProgramError) -> Error {
+fn refused(hook: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |error| {
-        let exclusive = matches!(
-            &error,
-            ProgramError::SyscallError(call) if call.io_error.raw_os_error() == Some(libc::EPERM)
-        );
-        if exclusive {
+        if error.raw_os_error() == Some(libc::EPERM) {
             Error::Exclusive { hook, path }
         } else {
-            Error::bpf(format!("attaching {hook} to {}", path.display()))(error)
+            Error::io(format!("attaching {hook} to {}", path.display()))(error)
         }
     }
 }

@@ -6,7 +6,11 @@ use aya::{
 };
 use tracing::Level;
 
-use crate::{error::Error, shared};
+use crate::{
+    error::Error,
+    pins::{self, Pins},
+    shared,
+};
 
 /// The object `build.rs` made from the `ebpf` crate.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egressd-ebpf"));
@@ -19,9 +23,14 @@ pub(crate) const TCP: &str = "egressd_tcp";
 pub(crate) const CLOSE: &str = "egressd_close";
 
 /// Loads every program; nothing is attached.
-pub(crate) fn load() -> Result<Ebpf, Error> {
+pub(crate) fn load(pins: Option<&Pins>) -> Result<Ebpf, Error> {
     let level = log_level();
     let mut loader = EbpfLoader::new();
+    if let Some(pins) = pins {
+        for name in pins::MAPS {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
     loader.override_global(aya_log::LEVEL, &level, true);
     let mut bpf = shared::load(&mut loader, OBJECT)?;
     for name in [CONNECT, PEER, SEND, RECEIVE].into_iter().flatten() {

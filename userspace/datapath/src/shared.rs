@@ -17,12 +17,13 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use crate::error::Error;
+use crate::{error::Error, locks};
 
 /// The name of the shared map; the kernel keeps fifteen characters.
 pub(crate) const MAP: &str = "EGRESSD_REWRIT";
-const MOUNT_POINT: &str = "/sys/fs/bpf";
-const PIN: &str = "/sys/fs/bpf/egressd_rewritten";
+/// A place that is there and that nothing else is looked for at: whoever loads may have pins elsewhere.
+const MOUNT_POINT: &str = locks::FOLDER;
+const PIN: &str = "/run/egressd/locks/egressd_rewritten";
 
 /// Loads the object, with the shared map of an instance that runs if there is one.
 pub(crate) fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf, Error> {

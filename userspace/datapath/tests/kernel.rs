@@ -161,6 +161,7 @@ fn a_connect_is_turned_and_handed_over() {
         port: 15001,
         reject_on_proxy_down: false,
         dns: Some(DnsSettings { port: 15053, servers }),
+        pins: None,
     };
     let mut datapath = Datapath::load(settings).unwrap();
     let listeners = Listeners::bind(15001).unwrap();

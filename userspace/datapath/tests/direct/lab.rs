@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -20,6 +20,7 @@ use egressd_datapath::{
     DirectView, KernelTable, Listeners, Notice, Settings, Watch, cgroup2_root,
 };
 use nix::sched::{CloneFlags, unshare};
+use socket2::SockRef;
 
 /// The process enters a cgroup of its own while a datapath is there: one at a time.
 static ONE: Mutex<()> = Mutex::new(());
@@ -28,14 +29,21 @@ static ONE: Mutex<()> = Mutex::new(());
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Lab {
-    pub(crate) datapath: Datapath,
-    pub(crate) clusters: DirectClusters,
-    pub(crate) records: Receiver<DirectRecord>,
+    daemon: Option<Daemon>,
     pub(crate) table: KernelTable,
     generation: u32,
-    _watch: Watch,
+    pins: Option<PathBuf>,
     pub(crate) cgroup: Cgroup,
     _one: MutexGuard<'static, ()>,
+}
+
+/// What goes with the daemon.
+struct Daemon {
+    _watch: Watch,
+    datapath: Datapath,
+    clusters: DirectClusters,
+    records: Receiver<DirectRecord>,
+    proxy: Vec<TcpListener>,
 }
 
 /// A cgroup of this test's own, removed at its end.
@@ -53,22 +61,37 @@ impl Drop for Cgroup {
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        Self::with_pins(None)
+    }
+
+    pub(crate) fn with_pins(pins: Option<PathBuf>) -> Self {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         run("ip link set lo up");
         let name = format!("egressd-direct-test-{}", std::process::id());
         let cgroup = Cgroup(cgroup2_root().unwrap().join(name));
         fs::create_dir(&cgroup.0).unwrap();
+        let table = KernelTable::default();
+        let mut lab = Self { daemon: None, table, generation: 0, pins, cgroup, _one: one };
+        lab.start_daemon();
+        lab
+    }
+
+    /// Starts a daemon with the table that there is, as the agent does.
+    pub(crate) fn start_daemon(&mut self) {
         let settings = Settings {
-            cgroups: vec![cgroup.0.clone()],
+            cgroups: vec![self.cgroup.0.clone()],
             port: 15001,
-            reject_on_proxy_down: false,
+            reject_on_proxy_down: true,
             dns: None,
+            pins: self.pins.clone(),
         };
         let mut datapath = Datapath::load(settings).unwrap();
         let listeners = Listeners::bind(15001).unwrap();
         datapath.configure(&listeners).unwrap();
-        for listener in listeners.into_sockets() {
+        let listeners = listeners.into_sockets();
+        let proxy = listeners.iter().map(|listener| listener.try_clone().unwrap()).collect();
+        for listener in listeners {
             serve(listener, "proxy".to_owned());
         }
         let (sender, records) = channel();
@@ -79,10 +102,33 @@ impl Lab {
             }
         });
         let watch = watch.unwrap().unwrap();
+        self.generation += 1;
+        datapath.prepare(self.generation, &self.table).unwrap();
+        datapath.flip().unwrap();
         datapath.attach().unwrap();
         let clusters = datapath.direct();
-        let table = KernelTable::default();
-        Self { datapath, clusters, records, table, generation: 0, _watch: watch, cgroup, _one: one }
+        self.daemon = Some(Daemon { _watch: watch, datapath, clusters, records, proxy });
+    }
+
+    /// Ends the daemon; what is pinned stays, or goes.
+    pub(crate) fn end_daemon(&mut self, keep: bool) {
+        let mut daemon = self.daemon.take().unwrap();
+        assert!(!keep || daemon.datapath.keep());
+        for listener in &daemon.proxy {
+            SockRef::from(listener).shutdown(Shutdown::Both).unwrap();
+        }
+    }
+
+    pub(crate) fn datapath(&self) -> &Datapath {
+        &self.daemon.as_ref().unwrap().datapath
+    }
+
+    pub(crate) fn clusters(&self) -> &DirectClusters {
+        &self.daemon.as_ref().unwrap().clusters
+    }
+
+    pub(crate) fn records(&self) -> &Receiver<DirectRecord> {
+        &self.daemon.as_ref().unwrap().records
     }
 
     /// Adds a row that sends its connections to clusters by weight.
@@ -97,12 +143,13 @@ impl Lab {
     /// Puts the table in force.
     pub(crate) fn flip(&mut self) {
         self.generation += 1;
-        self.datapath.prepare(self.generation, &self.table).unwrap();
-        self.datapath.flip().unwrap();
+        let datapath = &mut self.daemon.as_mut().unwrap().datapath;
+        datapath.prepare(self.generation, &self.table).unwrap();
+        datapath.flip().unwrap();
     }
 
     pub(crate) fn set(&self, cluster: &str, view: &DirectView) {
-        self.clusters.set_cluster(cluster, view).unwrap();
+        self.clusters().set_cluster(cluster, view).unwrap();
     }
 
     /// Runs a Python script inside the cgroup, and gives what it printed.
@@ -132,12 +179,12 @@ impl Lab {
     }
 
     pub(crate) fn record(&self) -> DirectRecord {
-        self.records.recv_timeout(LIMIT).expect("a record")
+        self.records().recv_timeout(LIMIT).expect("a record")
     }
 
     /// The connections that a cluster counts.
     pub(crate) fn active(&self, cluster: &str) -> u64 {
-        let counts = self.clusters.counts();
+        let counts = self.clusters().counts();
         let of = counts.into_iter().find(|counts| &*counts.cluster == cluster);
         of.map_or(0, |counts| {
             let sum: u64 = counts.endpoints.iter().map(|(_, active, _)| active).sum();
@@ -148,11 +195,11 @@ impl Lab {
 
     /// Waits until a cluster counts so many connections.
     pub(crate) fn wait_active(&self, cluster: &str, wanted: u64) {
-        wait(|| self.active(cluster) == wanted, || format!("{:?}", self.clusters.counts()));
+        wait(|| self.active(cluster) == wanted, || format!("{:?}", self.clusters().counts()));
     }
 
     pub(crate) fn counter(&self, name: &str) -> u64 {
-        let counters: BTreeMap<_, _> = self.datapath.counters().unwrap().into_iter().collect();
+        let counters: BTreeMap<_, _> = self.datapath().counters().unwrap().into_iter().collect();
         counters[name]
     }
 }

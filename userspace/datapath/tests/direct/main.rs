@@ -4,6 +4,7 @@
 
 mod choice;
 mod lab;
+mod pins;
 mod programs;
 mod sweep;
 mod tcp;

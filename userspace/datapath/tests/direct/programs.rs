@@ -9,7 +9,7 @@ const MOST: u32 = 250_000;
 #[test]
 fn the_verifier_has_room_left() {
     let lab = Lab::new();
-    let programs = lab.datapath.programs().unwrap();
+    let programs = lab.datapath().programs().unwrap();
     assert_eq!(programs.len(), 10);
     for program in programs {
         println!("{:>8} {}", program.verified_instructions, program.name);

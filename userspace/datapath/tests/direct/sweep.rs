@@ -15,7 +15,7 @@ fn sweep_until(lab: &Lab, wanted: impl Fn(egressd_datapath::Swept) -> u64, most:
     let mut sum = 0;
     while sum < most {
         assert!(start.elapsed() < LIMIT);
-        sum += wanted(lab.clusters.sweep().unwrap());
+        sum += wanted(lab.clusters().sweep().unwrap());
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(sum, most);
@@ -85,8 +85,8 @@ fn a_view_is_put_in_force_within_a_millisecond() {
     for round in 0..20_000 {
         lab.set("one", &view(&endpoints[..round % 90 + 1]));
     }
-    lab.clusters.sweep().unwrap();
-    assert!(lab.clusters.set_cluster("huge", &huge()).is_err());
+    lab.clusters().sweep().unwrap();
+    assert!(lab.clusters().set_cluster("huge", &huge()).is_err());
 }
 
 /// More endpoints than a level may have.

@@ -40,7 +40,7 @@ a.close(); dial(('240.0.0.1', 80)); c = tcp(('240.0.0.1', 80)); dial(('240.0.0.1
     let (closed, aborted) = (count(DirectEnd::Closed), count(DirectEnd::Aborted));
     assert_eq!((count(DirectEnd::Overflow), closed, aborted), (2, 1, 3), "{ends:?}");
     lab.wait_active("one", 0);
-    let counts = &lab.clusters.counts()[0];
+    let counts = &lab.clusters().counts()[0];
     assert_eq!((counts.begun, counts.refused), (4, 2));
 }
 
@@ -90,8 +90,8 @@ print('ready', flush=True); sys.stdin.readline(); v.close(); u.close(); sys.stdi
     let ends: Vec<_> = seen.iter().map(|record| (&*record.cluster, record.end)).collect();
     assert_eq!(ends[1..], [("c3", failed), ("c3", failed), ("c4", DirectEnd::Abandoned)]);
     assert_eq!(ends[0].0, "c1");
-    assert_eq!(lab.clusters.counts().iter().map(|counts| counts.active).sum::<u64>(), 0);
-    assert!(lab.records.try_recv().is_err(), "one record for each");
+    assert_eq!(lab.clusters().counts().iter().map(|counts| counts.active).sum::<u64>(), 0);
+    assert!(lab.records().try_recv().is_err(), "one record for each");
 }
 
 #[test]
@@ -245,13 +245,13 @@ for t in ts: t.join()
     assert_eq!(lab.python(script), "");
     lab.wait_active("one", 0);
     lab.wait_active("two", 0);
-    let counts = lab.clusters.counts();
+    let counts = lab.clusters().counts();
     let begun: u64 = counts.iter().map(|counts| counts.begun + counts.refused).sum();
     let lost = lab.counter("records_lost") + lab.counter("events_limited");
     let mut records = 0;
     crate::lab::wait(
         || {
-            records += lab.records.try_iter().count() as u64;
+            records += lab.records().try_iter().count() as u64;
             records + lost == begun
         },
         || format!("{counts:?}, {lost} lost"),

@@ -1,0 +1,171 @@
+//! What stays in the kernel when the daemon goes: files of a bpffs.
+//!
+//! Links, so that programs stay attached; the maps that hold connections, their counts and their records;
+//! and the clusters and endpoints that those name. Everything else belongs to one daemon: its programs
+//! keep what they need. The folder carries the layout's version. A daemon of another one begins afresh,
+//! and removes the old folder when its own programs stand.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use egressd_abi::LAYOUT;
+use nix::{
+    fcntl::Flock,
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use crate::{error::Error, locks};
+
+/// The maps that stay.
+pub(crate) const MAPS: [&str; 12] = [
+    "SOCKETS",
+    "HANDOFFS",
+    "DIRECT_SOCKETS",
+    "CLUSTERS",
+    "CLUSTER_NAMES",
+    "VIEWS",
+    "LEVELS",
+    "ENDPOINT_ROWS",
+    "ENDPOINTS",
+    "FLOWS",
+    "RECORDS",
+    "COUNTS",
+];
+/// Names of links begin like this; those of maps do not.
+const LINK: &str = "link_";
+
+/// The folder of pins of this daemon. Dropping it removes everything, unless it is to be kept.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+    folder: PathBuf,
+    keep: bool,
+    _lock: Flock<File>,
+}
+
+impl Pins {
+    /// Opens or makes the folder. `None` where there is no bpffs: a warning says so.
+    ///
+    /// # Errors
+    /// [`Error::PinsInUse`]: another daemon has it.
+    pub(crate) fn open(root: &Path) -> Result<Option<Self>, Error> {
+        if !is_bpffs(root) {
+            tracing::warn!(
+                path = %root.display(),
+                "no bpffs is mounted there (`mount -t bpf bpf /sys/fs/bpf`): nothing stays in the \
+                 kernel when egressd ends, and direct connections are not counted from then on"
+            );
+            return Ok(None);
+        }
+        let folder = root.join(format!("{LAYOUT:08x}"));
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(Error::io(format!("making {}", folder.display())))?;
+        let lock = lock(root)?;
+        Ok(Some(Self { root: root.to_owned(), folder, keep: false, _lock: lock }))
+    }
+
+    /// Where a map is pinned.
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Where the link of a program to a cgroup is pinned.
+    pub(crate) fn link(&self, program: &str, cgroup: u64) -> PathBuf {
+        self.folder.join(format!("{LINK}{program}_{cgroup}"))
+    }
+
+    /// Keeps everything when the daemon ends.
+    pub(crate) fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// Removes links of a daemon before this one that this one has no use for, and the folders of other
+    /// layouts: to be done when what is attached stands.
+    pub(crate) fn remove_others<'a>(&self, links: impl Iterator<Item = &'a Path>) {
+        let links: Vec<&Path> = links.collect();
+        for path in files(&self.folder) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(LINK) && !links.contains(&path.as_path()) {
+                remove(&path);
+            }
+        }
+        for folder in files(&self.root) {
+            if folder != self.folder {
+                remove_folder(&folder);
+            }
+        }
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if !self.keep {
+            remove_folder(&self.folder);
+            // Another one's folder may be in it.
+            drop(fs::remove_dir(&self.root));
+        }
+    }
+}
+
+/// Removes everything that is pinned under a directory, so that its programs are detached; works when no
+/// daemon runs. Gives the number of files.
+///
+/// # Errors
+/// [`Error::PinsInUse`]: a daemon runs. What the file system says.
+pub fn cleanup(root: &Path) -> Result<usize, Error> {
+    if !is_bpffs(root) || !root.exists() {
+        return Ok(0);
+    }
+    let _lock = lock(root)?;
+    let removed = files(root).iter().map(|folder| remove_folder(folder)).sum();
+    fs::remove_dir(root).map_err(Error::io(format!("removing {}", root.display())))?;
+    Ok(removed)
+}
+
+/// Whether a directory is, or would be made, in a bpffs.
+fn is_bpffs(root: &Path) -> bool {
+    let existing = root.ancestors().find(|path| path.exists());
+    existing
+        .and_then(|path| statfs(path).ok())
+        .is_some_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// One daemon for each folder: also for those that see it at different places.
+fn lock(root: &Path) -> Result<Flock<File>, Error> {
+    let found = fs::metadata(root).map_err(Error::io(format!("looking at {}", root.display())))?;
+    let name = format!("pins-{}-{}", found.dev(), found.ino());
+    locks::lock(&name)?.ok_or_else(|| Error::PinsInUse { path: root.to_owned() })
+}
+
+/// Links first: nothing is counted in a map that goes.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort_by_key(|path| {
+        !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LINK))
+    });
+    paths
+}
+
+fn remove_folder(folder: &Path) -> usize {
+    let removed = files(folder).iter().filter(|path| remove(path)).count();
+    if let Err(error) = fs::remove_dir(folder) {
+        tracing::warn!(%error, path = %folder.display(), "a folder of pins could not be removed");
+    }
+    removed
+}
+
+fn remove(path: &Path) -> bool {
+    match fs::remove_file(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "a pin could not be removed");
+            false
+        }
+    }
+}
