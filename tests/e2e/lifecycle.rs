@@ -1,9 +1,13 @@
 //! Start, end, and more than one daemon.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    os::unix::net::UnixDatagram,
+    time::{Duration, Instant},
+};
 
 use egressd_tests::{
-    Behaviour, Cgroup, Node, Running, Servers, Signal, WORLD_V4, attached_programs,
+    Behaviour, Cgroup, Node, Running, Servers, Signal, WAIT, WORLD_V4, attached_programs, until,
 };
 
 use crate::{
@@ -212,13 +216,11 @@ fn sigkill_under_traffic_leaves_the_network_working() {
     let daemon = node.daemon().resource(service()).start();
     let mut traffic = node.python(TRAFFIC).start();
     traffic.wait_stdout("that it runs", |line| line.trim() == "running");
-    egressd_tests::until("traffic", || (servers.accepted() > 200).then_some(()));
+    until("traffic", || (servers.accepted() > 200).then_some(()));
     daemon.signal(Signal::SIGKILL);
     assert_eq!(daemon.wait().code(), 128 + 9);
     // Links that nobody holds go a moment after their process.
-    egressd_tests::until("programs to go", || {
-        attached_programs(&node.cgroup).is_empty().then_some(())
-    });
+    until("programs to go", || attached_programs(&node.cgroup).is_empty().then_some(()));
     traffic.signal(Signal::SIGUSR1);
     let printed = traffic.wait().text();
     // Not captured and without a route: it fails at once, and does not hang.
@@ -243,6 +245,52 @@ fn a_second_daemon_on_the_same_cgroup_is_refused() {
     let printed = dial(&node, VIP, PORT, &[]).run().text();
     assert_eq!(said(&printed, "first"), "one", "{}", daemon.log());
     daemon.wait_record();
+}
+
+/// The same address would stand for two hosts.
+#[test]
+fn a_second_daemon_with_the_same_state_is_refused() {
+    let node = Node::new();
+    let daemon = node.daemon().start();
+    let state = daemon.folder().join("state");
+    let (home, other) = (Cgroup::new(), Cgroup::new());
+    let second = node.daemon().inside(&home).attach_only(&other);
+    let config = format!("capture: {{port: 15101}}\nstateDirectory: {}", state.display());
+    let second = second.config(&config).state_of_config().start_to_fail().expect_code(3);
+    assert!(second.stderr.contains("set stateDirectory (or --state)"), "{}", second.stderr);
+    daemon.stop();
+}
+
+#[test]
+fn the_service_manager_hears_of_us() {
+    let node = Node::new();
+    let builder = node.daemon();
+    let path = builder.folder().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(WAIT)).unwrap();
+    let heard = || {
+        let mut buffer = [0; 100];
+        loop {
+            match manager.recv(&mut buffer) {
+                Ok(length) => return Some(String::from_utf8_lossy(&buffer[..length]).into_owned()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_elapsed) => return None,
+            }
+        }
+    };
+    let next = || heard().expect("a word");
+    let daemon = builder.managed_at(path).start();
+    assert_eq!([next(), next(), next()], ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    // Who hangs says nothing, and counts as alive again once it goes on.
+    daemon.signal(Signal::SIGSTOP);
+    manager.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    until("silence", || heard().is_none().then_some(()));
+    daemon.signal(Signal::SIGCONT);
+    manager.set_read_timeout(Some(WAIT)).unwrap();
+    assert_eq!(next(), "WATCHDOG=1");
+    daemon.signal(Signal::SIGTERM);
+    until("that it ends", || (next() == "STOPPING=1").then_some(()));
+    daemon.wait().expect_code(0);
 }
 
 /// Each captures a cgroup of its own, and one inside the other works as well.

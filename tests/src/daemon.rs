@@ -28,6 +28,7 @@ pub struct DaemonBuilder<'a> {
     resources: Vec<String>,
     environment: Vec<(String, PathBuf)>,
     views: Vec<(PathBuf, String)>,
+    own_state: bool,
     folder: TempDir,
 }
 
@@ -45,6 +46,7 @@ impl<'a> DaemonBuilder<'a> {
             resources: Vec::new(),
             environment: Vec::new(),
             views: Vec::new(),
+            own_state: true,
             folder,
         }
     }
@@ -97,6 +99,19 @@ impl<'a> DaemonBuilder<'a> {
         self
     }
 
+    /// Leaves it to the configuration where its state is.
+    #[must_use]
+    pub fn state_of_config(self) -> Self {
+        Self { own_state: false, ..self }
+    }
+
+    /// Tells it of a service manager that listens at this Unix socket.
+    #[must_use]
+    pub fn managed_at(mut self, socket: PathBuf) -> Self {
+        self.environment.push(("NOTIFY_SOCKET".to_owned(), socket));
+        self
+    }
+
     /// Lets it see `path` in the place of `at`, as [`Spawn::sees`] does.
     #[must_use]
     pub fn sees(mut self, path: &Path, at: &str) -> Self {
@@ -136,7 +151,10 @@ impl<'a> DaemonBuilder<'a> {
         }
         let admin = folder.join("admin.sock");
         let mut spawn = Spawn::new([&self.binary]).arg("run").netns(self.netns);
-        spawn = spawn.arg("--config").arg(folder).arg("--state").arg(folder.join("state"));
+        spawn = spawn.arg("--config").arg(folder);
+        if self.own_state {
+            spawn = spawn.arg("--state").arg(folder.join("state"));
+        }
         spawn = spawn.arg("--admin").arg(&admin);
         for path in &self.attach {
             spawn = spawn.arg("--cgroup").arg(path);

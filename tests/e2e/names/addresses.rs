@@ -20,10 +20,11 @@ fn start(node: &Node, names: &[&str]) -> Daemon {
         .start()
 }
 
-/// The only file of the daemon's state: its name, and what is in it.
+/// The only file of the daemon's state beside its lock: its name, and what is in it.
 fn kept_state(daemon: &Daemon) -> (OsString, Vec<u8>) {
-    let mut files = fs::read_dir(daemon.folder().join("state")).unwrap();
-    let file = files.next().unwrap().unwrap();
+    let files = fs::read_dir(daemon.folder().join("state")).unwrap().map(Result::unwrap);
+    let mut files = files.filter(|file| file.file_name() != "vips.lock");
+    let file = files.next().unwrap();
     assert!(files.next().is_none(), "one file of state");
     (file.file_name(), fs::read(file.path()).unwrap())
 }

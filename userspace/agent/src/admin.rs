@@ -99,7 +99,7 @@ where
             Ok(stream) => {
                 let answer = Arc::clone(&answer);
                 tokio::spawn(async move {
-                    let work = converse(stream, answer.as_ref());
+                    let work = converse(stream, answer);
                     if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, work).await {
                         tracing::debug!(%error, "administration");
                     }
@@ -132,11 +132,16 @@ fn http(said: &str) -> String {
     )
 }
 
-async fn converse<S, F>(stream: S, answer: &F) -> io::Result<()>
+async fn converse<S, F>(stream: S, answer: Arc<F>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite,
-    F: Fn(&str) -> String,
+    F: Fn(&str) -> String + Send + Sync + 'static,
 {
+    // A long answer takes a while to make, and names of clusters are resolved on this thread.
+    let answer = async |command: &str| {
+        let (answer, command) = (Arc::clone(&answer), command.to_owned());
+        tokio::task::spawn_blocking(move || answer(&command)).await.map_err(io::Error::other)
+    };
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = BufReader::new(reader.take(COMMAND_BYTES));
     let mut line = String::new();
@@ -150,9 +155,9 @@ where
             while reader.read_line(&mut header).await? > 0 && !header.trim().is_empty() {
                 header.clear();
             }
-            http(&answer(command))
+            http(&answer(command).await?)
         }
-        None => answer(asked),
+        None => answer(asked).await?,
     };
     if !said.ends_with('\n') {
         said.push('\n');

@@ -9,8 +9,10 @@ mod doors;
 mod in_force;
 mod known_hosts;
 mod namespaces;
+mod notify;
 mod report;
 mod state;
+mod watchdog;
 
 use crate::{
     cli,

@@ -8,7 +8,10 @@ mod memory;
 mod plan;
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -26,6 +29,8 @@ pub struct VipState {
     state: StateFile,
     /// What the file says; unlike `state` after a write has failed.
     saved: StateFile,
+    /// Held as long as this lives: two daemons would give one address to two hosts.
+    _lock: File,
 }
 
 /// The allocation of a node as it is kept, for commands that only look.
@@ -96,6 +101,15 @@ pub enum VipStateError {
         /// Why.
         source: io::Error,
     },
+    /// Another daemon has the directory.
+    #[error(
+        "another egressd keeps its virtual addresses in {path}: set stateDirectory (or --state) \
+             to a directory for each"
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file is there and cannot be read.
     #[error("reading {path}")]
     Read {
@@ -150,6 +164,7 @@ impl VipState {
         ranges.empty()?;
         std::fs::create_dir_all(directory)
             .map_err(|source| VipStateError::Directory { path: directory.to_owned(), source })?;
+        let lock = lock(directory)?;
         let path = directory.join(file::NAME);
         let (state, aside) = match file::read(&path) {
             Ok(state) => (state.unwrap_or_default(), None),
@@ -161,7 +176,8 @@ impl VipState {
             }
         };
         let saved = state.clone();
-        Ok((Self { directory: directory.to_owned(), ranges, state, saved }, aside))
+        let directory = directory.to_owned();
+        Ok((Self { directory, ranges, state, saved, _lock: lock }, aside))
     }
 
     /// Gives an address to every host that needs one, and writes the file if anything has changed.
@@ -184,6 +200,23 @@ impl VipState {
         Ok(())
     }
 }
+
+/// Makes a directory one daemon's alone. The lock goes with the process, however it ends.
+fn lock(directory: &Path) -> Result<File, VipStateError> {
+    let path = directory.join(LOCK);
+    let refused = |source| VipStateError::Write { path: path.clone(), source };
+    // Nobody else opens it: whoever can may lock it.
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(VipStateError::Locked { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(refused(source)),
+    }
+}
+
+/// An empty file, for its lock.
+const LOCK: &str = "vips.lock";
 
 impl VipSnapshot {
     /// Reads the state of a directory; without one it is empty. Nothing is written, made or put out of

@@ -229,6 +229,17 @@ impl Server {
         sum
     }
 
+    /// For each worker, what reads a number that grows about once a second as long as the worker's
+    /// event loop turns.
+    pub fn pulses(&self) -> Vec<Box<dyn Fn() -> u64 + Send>> {
+        let workers = self.workers.iter();
+        let reading = workers.map(|running| {
+            let counters = Arc::clone(&running.worker.counters);
+            Box::new(move || counters.beats.get()) as Box<dyn Fn() -> u64 + Send>
+        });
+        reading.collect()
+    }
+
     /// Ends the server: closes the listeners, waits for flows to end by themselves for at most
     /// `drain`, resets those that have not, and ends the workers. [`Server::end_now`] cuts the
     /// waiting short. A second call finds nothing to do.

@@ -45,6 +45,8 @@ pub(crate) struct Counters {
     pub(crate) accept_failures: Counter,
     pub(crate) bytes_received: Counter,
     pub(crate) bytes_sent: Counter,
+    /// Signs of life; no part of [`Stats`].
+    pub(crate) beats: Counter,
 }
 
 /// A number that only grows.
@@ -56,7 +58,7 @@ impl Counter {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -27,8 +27,10 @@ use super::{
     in_force::InForce,
     known_hosts,
     namespaces::{Namespaces, SWEEP},
+    notify::Notify,
     report, settings,
     state::State,
+    watchdog::{Pulse, Reading, Watchdog},
 };
 use crate::{
     admin::{self, AdminSocket},
@@ -120,7 +122,11 @@ pub(super) async fn run(
     for cgroup in state.datapath().cgroups() {
         tracing::info!(cgroup = %cgroup.display(), "capturing");
     }
+    let main = Pulse::default();
+    let watchdog = Watchdog::start(main.clone(), parts_of(&state), Notify::from_env())?;
+    let manager = Notify::from_env();
     tracing::info!("ready");
+    manager.say("READY=1");
     memory::give_back();
     let answering = Arc::clone(&state);
     let serving = async move { admin.serve(move |command| answer(&answering, command)).await };
@@ -134,7 +140,9 @@ pub(super) async fn run(
     });
     let mut work =
         Work { state: Arc::clone(&state), store, files, changes, told, signals, findings };
-    work.until_told_to_stop().await;
+    work.until_told_to_stop(&main).await;
+    watchdog.drain();
+    manager.say("STOPPING=1");
     tracing::info!(flows = state.server.stats().active, "draining");
     state.datapath().stop_capture();
     work.drain(config.drain_timeout).await;
@@ -145,9 +153,32 @@ pub(super) async fn run(
     }
     // Its listener and its path go before we say that we have stopped.
     drop(serving.await);
-    drop((watch, work, state));
+    drop((watch, watchdog, work, state));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What is watched beside the main loop.
+fn parts_of(state: &Arc<State>) -> Vec<(String, Reading)> {
+    let tasks = Pulse::default();
+    let beating = tasks.clone();
+    // Ends with the event loop.
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(LOOK);
+        loop {
+            interval.tick().await;
+            beating.beat();
+        }
+    });
+    let mut parts: Vec<(String, Reading)> =
+        vec![("administration and names of clusters".to_owned(), Box::new(move || tasks.count()))];
+    if let Some(pulse) = state.dns.pulse() {
+        parts.push(("DNS server".to_owned(), Box::new(move || pulse.count())));
+    }
+    for (number, pulse) in state.server.pulses().into_iter().enumerate() {
+        parts.push((format!("proxy worker {number}"), pulse));
+    }
+    parts
 }
 
 /// What the daemon is told from outside.
@@ -207,7 +238,7 @@ enum Happening {
 }
 
 impl Work {
-    async fn until_told_to_stop(&mut self) {
+    async fn until_told_to_stop(&mut self, pulse: &Pulse) {
         let namespaces = Arc::new(Namespaces::default());
         let mut sweep = tokio::time::interval(SWEEP);
         let mut look = tokio::time::interval(LOOK);
@@ -222,6 +253,7 @@ impl Work {
                 _ = sweep.tick() => Happening::Sweep,
                 _ = doors.tick() => Happening::Doors,
             };
+            pulse.beat();
             match happening {
                 Happening::Stop => return,
                 Happening::Hangup => self.hang_up(),

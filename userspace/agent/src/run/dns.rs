@@ -20,7 +20,7 @@ use egressd_proxy::{Addresses, Resolving, SocketFactory};
 use egressd_tables::{IpFamilies, Tables};
 use tokio::runtime::Handle;
 
-use super::Failure;
+use super::{Failure, watchdog::Pulse};
 use crate::config::{Answers, Config, DnsCapture};
 
 /// Where queries go, as the configuration and the system say.
@@ -121,6 +121,7 @@ pub(super) struct Dns {
     resolver: Resolver,
     metrics: Arc<Metrics>,
     plan: Mutex<Plan>,
+    pulse: Pulse,
 }
 
 impl Dns {
@@ -143,13 +144,18 @@ impl Dns {
             Arc::clone(&metrics),
             Handle::current(),
         );
+        let pulse = Pulse::default();
+        let beating = pulse.clone();
         let server = match (&plan.capture, heartbeat) {
             (Some(_), Some(heartbeat)) => {
                 let wiring = Wiring {
                     threads: threads(),
                     sockets,
                     asked: Arc::new(NotKnown),
-                    heartbeat: Arc::new(move || beat(&heartbeat)),
+                    heartbeat: Arc::new(move || {
+                        beating.beat();
+                        beat(&heartbeat);
+                    }),
                     services: plan.services,
                     metrics: Arc::clone(&metrics),
                     tls: None,
@@ -162,7 +168,7 @@ impl Dns {
             }
             (Some(_) | None, _) => None,
         };
-        Ok(Self { server, resolver, metrics, plan: Mutex::new(plan.clone()) })
+        Ok(Self { server, resolver, metrics, plan: Mutex::new(plan.clone()), pulse })
     }
 
     /// Takes the system's DNS as it is now: who is asked, at once; whose queries are captured is
@@ -210,6 +216,11 @@ impl Dns {
         if let Some(server) = &self.server {
             server.probe();
         }
+    }
+
+    /// Grows while all threads of the server work; nothing without one.
+    pub(super) fn pulse(&self) -> Option<Pulse> {
+        self.is_serving().then(|| self.pulse.clone())
     }
 
     /// Whether queries are captured.

@@ -35,8 +35,10 @@ fn kept_over_a_restart() {
     state.state.resting.push(Resting { was: row("b.example"), until: 7 });
     state.state.next = 42;
     state.save().unwrap();
-    assert_eq!(open(&nested).0.state, state.state);
-    assert_eq!(fs::read_dir(&nested).unwrap().count(), 1, "no draft is left");
+    let kept = state.state.clone();
+    drop(state);
+    assert_eq!(open(&nested).0.state, kept);
+    assert_eq!(fs::read_dir(&nested).unwrap().count(), 2, "no draft is left beside the lock");
     let text = fs::read_to_string(nested.join(NAME)).unwrap();
     assert!(text.starts_with("{\n  \"version\": 1,\n  \"next\": 42,\n  \"given\": [\n"), "{text}");
     // A draft left by a crash does no harm.
@@ -65,8 +67,21 @@ fn what_cannot_be_used_is_set_aside() {
         assert_eq!(aside.kept_as, directory.path().join(format!("{NAME}.corrupt-{number}")));
         assert_eq!(fs::read_to_string(&aside.kept_as).unwrap(), text);
         assert!(aside.to_string().contains("cannot be used and is kept as"));
+        drop(state);
         assert_eq!(open(directory.path()).1, None);
     }
+}
+
+#[test]
+fn a_directory_is_one_daemons() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, _) = open(directory.path());
+    let error = VipState::open(directory.path(), DEFAULT_V4, DEFAULT_V6).unwrap_err().to_string();
+    assert!(error.starts_with("another egressd keeps its virtual addresses in /"), "{error}");
+    // Who only looks is welcome.
+    assert!(VipSnapshot::read(directory.path(), DEFAULT_V4, DEFAULT_V6).is_ok());
+    drop(state);
+    open(directory.path());
 }
 
 #[test]
@@ -76,11 +91,12 @@ fn a_write_that_fails_is_tried_again() {
     let (mut state, _) = open(&state_directory);
     state.state.given.push(row("a.example"));
     // In the way of the directory.
-    fs::remove_dir(&state_directory).unwrap();
+    fs::remove_dir_all(&state_directory).unwrap();
     let error = state.save().unwrap_err();
     assert!(error.to_string().starts_with("writing "), "{error}");
     fs::create_dir(&state_directory).unwrap();
     state.save().unwrap();
+    drop(state);
     assert_eq!(open(&state_directory).0.state.given, [row("a.example")]);
 }
 
@@ -112,5 +128,5 @@ fn looking_changes_nothing() {
     let error = read().unwrap_err().to_string();
     assert!(error.contains("vips.json cannot be used: expected"), "{error}");
     assert_eq!(fs::read_to_string(nested.join(NAME)).unwrap(), "half a fi");
-    assert_eq!(fs::read_dir(&nested).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&nested).unwrap().count(), 2);
 }

@@ -100,7 +100,10 @@ async fn run(worker: Arc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>
     loop {
         let command = tokio::select! {
             command = commands.recv() => command,
-            _ = beat.tick() => continue,
+            _ = beat.tick() => {
+                worker.counters.beats.add(1);
+                continue;
+            }
         };
         match command {
             Some(Command::Serve(id, listener, entrance)) => {
