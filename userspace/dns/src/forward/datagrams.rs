@@ -149,8 +149,8 @@ impl Datagrams {
         self.last_probe = Some((now, Arc::clone(&upstreams)));
         for (place, upstream) in upstreams.local() {
             if upstream.transport == Transport::Plain {
-                let query = probe::query(&upstreams, place);
                 let number = upstreams.probe_sent(place);
+                let query = probe::query(&upstreams, place, number);
                 let of = Arc::clone(&upstreams);
                 let requester = Requester::Probe { of, place, number, query };
                 self.begin(requester, vec![upstream.clone()]);

@@ -14,11 +14,12 @@ use crate::{
 /// How often a local upstream is probed; also how long a wrong verdict can last.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(30);
 
-/// The query that probes the upstream at a place.
-pub(crate) fn query(upstreams: &Upstreams, place: usize) -> Vec<u8> {
+/// The query that probes the upstream at a place. Its number makes it another question than the last
+/// one, which a stub may have in its cache, or take this one for a repetition of.
+pub(crate) fn query(upstreams: &Upstreams, place: usize, number: u64) -> Vec<u8> {
     // RD, one question; the id is set when it is sent.
     let mut packet = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    let label = format!("{:016x}-{place}", upstreams.token());
+    let label = format!("{:016x}-{place}-{number}", upstreams.token());
     for label in std::iter::once(label.as_str()).chain(DOMAIN.split('.')) {
         packet.push(u8::try_from(label.len()).unwrap_or_default());
         packet.extend_from_slice(label.as_bytes());
@@ -32,7 +33,8 @@ pub(crate) fn query(upstreams: &Upstreams, place: usize) -> Vec<u8> {
 /// The place of the upstream that a query probes, if it is one of our probes come back.
 pub(crate) fn is_ours(query: &Query<'_>, upstreams: &Upstreams) -> Option<usize> {
     let label = query.name()?.strip_suffix(DOMAIN)?.strip_suffix('.')?;
-    let (token, place) = label.split_once('-')?;
+    let (token, rest) = label.split_once('-')?;
+    let (place, _number) = rest.split_once('-')?;
     let token = u64::from_str_radix(token, 16).ok()?;
     place.parse().ok().filter(|_| token == upstreams.token())
 }
@@ -50,7 +52,8 @@ mod tests {
     fn only_our_own() {
         let upstreams = || Upstreams::new(Vec::new(), Foreign::AskIt, Vec::new());
         let ours = upstreams();
-        let packet = query(&ours, 7);
+        let packet = query(&ours, 7, 3);
+        assert_ne!(packet, query(&ours, 7, 4));
         let packet = Query::parse(&packet).unwrap();
         assert_eq!(is_ours(&packet, &ours), Some(7));
         assert_eq!(is_ours(&packet, &upstreams()), None);
