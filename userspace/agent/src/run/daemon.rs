@@ -128,6 +128,7 @@ pub(super) async fn run(
     tracing::info!("ready");
     manager.say("READY=1");
     memory::give_back();
+    memory::forget_the_start();
     let answering = Arc::clone(&state);
     let serving = async move { admin.serve(move |command| answer(&answering, command)).await };
     let serving = tokio::spawn(serving);

@@ -5,6 +5,7 @@ use std::{
     io::{self, BufWriter, Write as _},
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use egressd_tables::Vip;
@@ -24,10 +25,12 @@ pub(crate) struct StateFile {
     pub(crate) version: u32,
     /// The offset in the ranges that is tried next.
     pub(crate) next: u32,
-    /// By namespace, entry and host.
-    pub(crate) given: Vec<Row>,
+    /// By namespace, entry and host. Shared, as what is true and what the file says are mostly the same.
+    #[serde(with = "shared")]
+    pub(crate) given: Arc<[Row]>,
     /// Freed addresses, the longest resting first.
-    pub(crate) resting: Vec<Resting>,
+    #[serde(with = "shared")]
+    pub(crate) resting: Arc<[Resting]>,
 }
 
 /// An address pair and its host.
@@ -35,10 +38,13 @@ pub(crate) struct StateFile {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Row {
     /// Of the ServiceEntry.
-    pub(crate) namespace: String,
+    #[serde(with = "shared")]
+    pub(crate) namespace: Arc<str>,
     /// The name of the ServiceEntry.
-    pub(crate) entry: String,
-    pub(crate) host: String,
+    #[serde(with = "shared")]
+    pub(crate) entry: Arc<str>,
+    #[serde(with = "shared")]
+    pub(crate) host: Arc<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) v4: Option<Ipv4Addr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,9 +61,32 @@ pub(crate) struct Resting {
     pub(crate) until: u64,
 }
 
+/// Shared values, as if they were not.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize + ?Sized, S: Serializer>(
+        value: &Arc<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        T::serialize(value, serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: ?Sized, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error>
+    where
+        Box<T>: Deserialize<'de>,
+    {
+        Box::<T>::deserialize(deserializer).map(Arc::from)
+    }
+}
+
 impl Default for StateFile {
     fn default() -> Self {
-        Self { version: VERSION, next: 1, given: Vec::new(), resting: Vec::new() }
+        Self { version: VERSION, next: 1, given: Arc::default(), resting: Arc::default() }
     }
 }
 

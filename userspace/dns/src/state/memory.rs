@@ -59,7 +59,7 @@ impl<'a> Memory<'a> {
             .map(|wish| {
                 let [_, entry, _] = wish;
                 let given = self.given.get(wish).copied();
-                given.or_else(|| self.take_free(wish, |row| row.entry == *entry))
+                given.or_else(|| self.take_free(wish, |row| *row.entry == **entry))
             })
             .collect();
         for (wish, found) in wishes.iter().zip(&mut found) {
@@ -108,9 +108,9 @@ mod tests {
     fn row((name, last): (&str, u8)) -> Row {
         let (entry, host) = name.split_once('/').unwrap();
         Row {
-            namespace: "default".to_owned(),
-            entry: entry.to_owned(),
-            host: host.to_owned(),
+            namespace: "default".into(),
+            entry: entry.into(),
+            host: host.into(),
             v4: Some([240, 240, 0, last].into()),
             v6: None,
         }

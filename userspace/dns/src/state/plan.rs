@@ -51,7 +51,8 @@ pub(crate) fn allocate(
     }
     let (allocation, exhausted) = known.allocate(&reserving);
     let given: Vec<Row> = rows(&allocation).collect();
-    let resting = memory.rest(before, &given);
+    let resting = memory.rest(before, &given).into();
+    let given = given.into();
     let state = StateFile { next: allocation.next, given, resting, ..before.clone() };
     (state, allocation, exhausted)
 }
@@ -59,9 +60,9 @@ pub(crate) fn allocate(
 fn rows(allocation: &VipAllocation) -> impl Iterator<Item = Row> {
     allocation.given.iter().flat_map(|(key, hosts)| {
         hosts.iter().map(move |(host, vip)| Row {
-            namespace: key.namespace.to_string(),
-            entry: key.name.to_string(),
-            host: host.to_string(),
+            namespace: Arc::clone(&key.namespace),
+            entry: Arc::clone(&key.name),
+            host: Arc::clone(host),
             v4: vip.v4,
             v6: vip.v6,
         })

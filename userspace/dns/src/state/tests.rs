@@ -15,9 +15,9 @@ fn open(directory: &Path) -> (VipState, Option<SetAside>) {
 
 fn row(host: &str) -> Row {
     Row {
-        namespace: "default".to_owned(),
-        entry: "se".to_owned(),
-        host: host.to_owned(),
+        namespace: "default".into(),
+        entry: "se".into(),
+        host: host.into(),
         v4: Some([240, 240, 0, 1].into()),
         v6: Some("2001:2::1".parse().unwrap()),
     }
@@ -31,8 +31,8 @@ fn kept_over_a_restart() {
     assert_eq!(aside, None);
     assert!(state.allocate(&[], SystemTime::now()).saved.is_ok());
     assert!(!nested.join(NAME).exists(), "nothing to write");
-    state.state.given.push(row("a.example"));
-    state.state.resting.push(Resting { was: row("b.example"), until: 7 });
+    state.state.given = [row("a.example")].into();
+    state.state.resting = [Resting { was: row("b.example"), until: 7 }].into();
     state.state.next = 42;
     state.save().unwrap();
     let kept = state.state.clone();
@@ -89,7 +89,7 @@ fn a_write_that_fails_is_tried_again() {
     let directory = tempfile::tempdir().unwrap();
     let state_directory = directory.path().join("state");
     let (mut state, _) = open(&state_directory);
-    state.state.given.push(row("a.example"));
+    state.state.given = [row("a.example")].into();
     // In the way of the directory.
     fs::remove_dir_all(&state_directory).unwrap();
     let error = state.save().unwrap_err();
@@ -97,7 +97,7 @@ fn a_write_that_fails_is_tried_again() {
     fs::create_dir(&state_directory).unwrap();
     state.save().unwrap();
     drop(state);
-    assert_eq!(open(&state_directory).0.state.given, [row("a.example")]);
+    assert_eq!(open(&state_directory).0.state.given, [row("a.example")].into());
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn looking_changes_nothing() {
     assert_eq!(read().unwrap().state, StateFile::default());
     assert!(!nested.exists());
     let (mut state, _) = open(&nested);
-    state.state.given.push(row("a.example"));
+    state.state.given = [row("a.example")].into();
     state.save().unwrap();
     assert_eq!(read().unwrap().state, state.state);
     fs::write(nested.join(NAME), "half a fi").unwrap();
