@@ -302,6 +302,9 @@ impl Resolver {
     /// The addresses of a name if they are known: never waits, and never asks for a name that nobody
     /// has asked for. Counts as use.
     pub fn cached(&self, name: &str, families: IpFamilies) -> Option<Arc<[IpAddr]>> {
+        if name.len() > MAX_NAME {
+            return None;
+        }
         let entry = self.0.existing(name, families, Origin::Request)?;
         match entry.view(Instant::now()) {
             View::Fresh(addresses) => Some(addresses),
@@ -425,6 +428,11 @@ impl Inner {
         families: IpFamilies,
         origin: Origin,
     ) -> Result<Arc<Entry>, ResolveError> {
+        // A request may bring kilobytes; the DNS has no such name (RFC 1035 §2.3.4).
+        if name.len() > MAX_NAME {
+            let name = name.chars().take(SHOWN_OF_NAME).chain("…".chars()).collect::<String>();
+            return Err(ResolveError::NoSuchName { name: name.into() });
+        }
         if let Some(entry) = self.existing(name, families, origin) {
             return Ok(entry);
         }
@@ -518,6 +526,10 @@ impl Inner {
     }
 }
 
+/// Bytes of the longest name, with a dot at its end.
+const MAX_NAME: usize = 254;
+/// Of a longer one, so many letters are shown.
+const SHOWN_OF_NAME: usize = 32;
 /// Of the names that may be, this part is forgotten when one more comes: one in sixteen.
 const FORGOTTEN_AT_ONCE: usize = 16;
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::places::Places;
+pub(crate) use self::places::{Place, Places};
 
 /// Who asks: what a share belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

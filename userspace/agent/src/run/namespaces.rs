@@ -23,7 +23,7 @@ use super::{dns, state::State};
 
 /// How often namespaces without processes are looked for.
 pub(super) const SWEEP: Duration = Duration::from_secs(30);
-/// Namespaces listened in at once: each costs 98 descriptors.
+/// Namespaces listened in at once: each costs 99 descriptors.
 const MOST: usize = 256;
 /// Of these, those that processes of one user other than root have made us enter: anybody may make
 /// namespaces, and nobody must use up everybody's.

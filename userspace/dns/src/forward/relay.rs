@@ -102,7 +102,7 @@ impl Client {
         let shared = Arc::clone(shared);
         runtime.spawn(async move {
             let reply = shared.streams.ask(&order, &self.query, self.asker, &shared).await;
-            let mut reply = reply.or(fallback);
+            let mut reply = reply.map(|(reply, _place)| reply).or(fallback);
             // A connection carries more than a datagram: the client is to ask over TCP.
             if let Some(reply) = &mut reply
                 && reply.len() > self.limit

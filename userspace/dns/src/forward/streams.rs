@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     forward::{PATIENCE, is_helpless},
     server::Shared,
-    shares::{Asker, Places},
+    shares::{Asker, Place, Places},
     socket::{SocketKind, SocketMaker},
     upstream::{Health, Transport, Upstream, client_config},
     wire,
@@ -68,21 +68,22 @@ impl Streams {
     }
 
     /// Asks the servers in turn until one answers, as long as `asker` has a place for it. The reply is
-    /// as it came, with the query's id; there may be none.
+    /// as it came, with the query's id; there may be none. The place is to be held until the reply has
+    /// been passed on: those of many who do not read would fill the memory.
     pub(crate) async fn ask(
         &self,
         order: &[Upstream],
         query: &[u8],
         asker: Asker,
         shared: &Shared,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<(Vec<u8>, Place)> {
         let Some(place) = self.places.take(asker) else {
             shared.crowded(asker);
             shared.metrics.upstream_refused.increment();
             return None;
         };
         tokio::select! {
-            reply = self.ask_each(order, query) => reply,
+            reply = self.ask_each(order, query) => Some((reply?, place)),
             () = place.displaced() => {
                 shared.crowded(asker);
                 shared.metrics.upstream_displaced.increment();

@@ -58,7 +58,8 @@ impl Attempts {
 
 /// Requests do not say whose they are: all are one client, whose oldest attempt gives way.
 const ANYBODY: Asker = Asker::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-/// Names of the configuration that are resolved at a time: each takes a socket or two.
-const MAX_CLUSTER_ATTEMPTS: usize = 1024;
+/// Names of the configuration that are resolved at a time: each takes up to four sockets, two families
+/// with two servers.
+const MAX_CLUSTER_ATTEMPTS: usize = 512;
 /// The same for names that requests bring.
 pub(crate) const MAX_REQUEST_ATTEMPTS: usize = 256;

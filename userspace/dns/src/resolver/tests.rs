@@ -448,3 +448,13 @@ async fn names_that_are_not_there_push_out_none_that_are() {
     let of_requests = resolver.0.of_requests.load(Ordering::Relaxed);
     assert_eq!(of_requests, resolver.names().len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_cannot_be_is_not_kept() {
+    let (resolver, fake) = resolver(settings());
+    let endless = "x".repeat(60_000);
+    assert!(resolver.cached(&endless, V4).is_none());
+    let error = resolver.lookup(&endless, V4, Origin::Request).await.unwrap_err().to_string();
+    assert!(error.ends_with("xx…: there is no such name") && error.len() < 100, "{error}");
+    assert_eq!((resolver.names().len(), fake.asked()), (0, 0));
+}

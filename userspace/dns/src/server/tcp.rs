@@ -1,6 +1,7 @@
 //! Connections: several queries on each, answered as they are ready (RFC 7766).
 
 use std::{
+    future::pending,
     net::{SocketAddr, TcpListener as StdTcpListener},
     os::fd::AsFd as _,
     sync::Arc,
@@ -19,7 +20,7 @@ use crate::{
     answer::{Answerer, Verdict},
     forward::{asker, read_message, write_message},
     server::Shared,
-    shares::Asker,
+    shares::{Asker, Place},
     socket::{Askers, SocketKind},
     upstream::Upstream,
     wire::{self, Fault, Query},
@@ -80,7 +81,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, asker: Asker, shared:
     }
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::with_capacity(READ_BUFFER, from);
-    let (replies, mut ready) = mpsc::channel::<Vec<u8>>(MAX_PIPELINE);
+    let (replies, mut ready) = mpsc::channel::<(Vec<u8>, Option<Place>)>(MAX_PIPELINE);
     let mut answerer = Answerer::new(shared.services);
     // Reading and writing go on side by side, so that a slow question holds up nobody.
     let reading = async {
@@ -90,7 +91,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, asker: Asker, shared:
             match decide(&message, asked, &shared, &mut answerer) {
                 Next::Close => break,
                 Next::Reply(reply) => {
-                    if replies.send(reply).await.is_err() {
+                    if replies.send((reply, None)).await.is_err() {
                         break;
                     }
                 }
@@ -109,8 +110,16 @@ async fn connection(stream: TcpStream, client: SocketAddr, asker: Asker, shared:
         drop(replies);
     };
     let writing = async {
-        while let Some(reply) = ready.recv().await {
-            match timeout(WRITE_LIMIT, write_message(&mut to, &reply)).await {
+        while let Some((reply, place)) = ready.recv().await {
+            let written = tokio::select! {
+                written = timeout(WRITE_LIMIT, write_message(&mut to, &reply)) => written,
+                // Others need the place of an answer that is not being read.
+                () = displaced(place.as_ref()) => {
+                    shared.metrics.connections_closed.increment();
+                    return;
+                }
+            };
+            match written {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::debug!(%client, %error, "a DNS connection broke");
@@ -124,6 +133,14 @@ async fn connection(stream: TcpStream, client: SocketAddr, asker: Asker, shared:
     tokio::select! {
         () = &mut reading => writing.await,
         () = &mut writing => {}
+    }
+}
+
+/// Completes when a place has to be given up; never without one.
+async fn displaced(place: Option<&Place>) {
+    match place {
+        Some(place) => place.displaced().await,
+        None => pending().await,
     }
 }
 
@@ -158,20 +175,26 @@ fn decide(
     Next::Reply(reply)
 }
 
-async fn ask(order: &[Upstream], message: &[u8], asker: Asker, shared: &Shared) -> Vec<u8> {
+/// The reply, and its place among the answers that wait to be read.
+async fn ask(
+    order: &[Upstream],
+    message: &[u8],
+    asker: Asker,
+    shared: &Shared,
+) -> (Vec<u8>, Option<Place>) {
     shared.metrics.upstream_requests.increment();
     let start = Instant::now();
     let replied = shared.streams.ask(order, message, asker, shared).await;
     shared.metrics.upstream_duration.record(start.elapsed());
     match replied {
-        Some(reply) => reply,
+        Some((reply, place)) => (reply, Some(place)),
         None => {
             shared.metrics.upstream_failures.increment();
             let mut reply = Vec::new();
             if let Ok(query) = Query::parse(message) {
                 wire::fail(&mut reply, &query, Fault::ServFail);
             }
-            reply
+            (reply, None)
         }
     }
 }

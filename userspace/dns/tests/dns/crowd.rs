@@ -114,6 +114,33 @@ fn a_client_is_answered_though_it_asks_for_more_than_it_may() {
 }
 
 #[test]
+fn answers_that_are_not_read_keep_nobody_out() {
+    let greedy = Arc::<Greedy>::default();
+    let many: Vec<String> = (0..3000).map(|n| format!("192.0.{}.{}", n / 256, n % 256)).collect();
+    let upstream = Upstream::start(move |asked: &Asked| {
+        if asked.name().starts_with("big") && asked.by_tcp {
+            return asked.addresses(5, &many.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        asked.addresses(5, &["192.0.2.9"])
+    });
+    let server = Running::for_askers(Table::default(), vec![upstream.plain()], greedy.clone());
+    let big = query("big.example.", RecordType::A, None).to_vec().unwrap();
+    let mut held = Vec::new();
+    for number in 0..80 {
+        let (mut connection, local) = Connection::open_from(server.address);
+        greedy.has(local);
+        for _ in 0..16 {
+            connection.send(&big);
+        }
+        held.push(connection);
+        if number % 20 == 19 {
+            let took = others_are_served(&server);
+            assert!(took < Duration::from_secs(5), "{took:?}: {}", server.metrics);
+        }
+    }
+}
+
+#[test]
 fn connections_that_are_only_held_keep_nobody_out() {
     let greedy = Arc::<Greedy>::default();
     let known = Table::default().with("known.example", &["240.240.0.1".parse().unwrap()]);
