@@ -85,3 +85,30 @@ fn a_changed_rule_changes_its_routes() {
     }
     assert_eq!(timeouts, [1, 2, 2, 3]);
 }
+
+#[test]
+fn addresses_of_a_service_share_what_they_lead_to() {
+    let file = |endpoint: &str| {
+        let spec = format!(
+            "hosts: [c.example], ports: [{{number: 25, name: tcp, protocol: TCP}}], resolution: STATIC, \
+             addresses: [10.0.0.1, '2001:db8::1'], endpoints: [{{address: {endpoint}}}]"
+        );
+        World::default().entry("c", &spec).file()
+    };
+    let mut compiler = Compiler::default();
+    let mut known: Option<Tables> = None;
+    // Compiled as a whole, then revised.
+    for endpoint in ["192.0.2.1", "192.0.2.2"] {
+        let tables = compile(&mut compiler, &[file(endpoint)]);
+        let at = |to: &str| tables.listener(to.parse().unwrap());
+        let (v4, v6) = (at("10.0.0.1:25"), at("[2001:db8::1]:25"));
+        assert!(std::ptr::eq(&*v4, &*v6), "one object for both");
+        assert_eq!((&*v4.name(), &*v6.name()), ("10.0.0.1_25", "2001:db8::1_25"));
+        assert!(!v4.is(&v6) && v4.is(&at("10.0.0.1:25")));
+        let to = raw("[2001:db8::1]:25");
+        assert_eq!(call(&tables, to), "outbound|25||c.example @ 2001:db8::1_25 []");
+        assert_eq!(self::endpoint(&tables, "outbound|25||c.example"), endpoint);
+        let before = known.replace(tables);
+        assert!(before.is_none_or(|before| before != *known.as_ref().unwrap()));
+    }
+}
