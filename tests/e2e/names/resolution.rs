@@ -310,5 +310,30 @@ fn an_address_that_does_not_answer_holds_nobody_up() {
     daemon.stop();
 }
 
+#[test]
+fn requests_are_not_held_up_by_an_address_that_does_not_answer() {
+    let node = node();
+    let pages = ["[fd77::2]:9000", "[fd77::2]:80"];
+    let pages = pages.map(|at| (at.to_owned(), Behaviour::Page("six".to_owned())));
+    let _server = Servers::tcp(&node.world, pages);
+    let zone = "web 60 IN A 10.77.0.99\nweb 60 IN AAAA fd77::2\n\
+                a.dyn 60 IN A 10.77.0.99\na.dyn 60 IN AAAA fd77::2";
+    let _bind = Bind::start(&node.world, UPSTREAM, zone);
+    node.netns.ip("neighbour add 10.77.0.99 lladdr 02:00:00:00:00:99 dev up0");
+    let daemon = node.daemon().resource(service("web", "DNS", &[]));
+    let daemon =
+        daemon.resource(entry("dyn", "*.dyn.test", "HTTP", 80, "DYNAMIC_DNS", &[])).start();
+    for url in ["http://web.test/", "http://a.dyn.test/"] {
+        for _ in 0..4 {
+            let begin = Instant::now();
+            assert_eq!(node.curl(url).arg("--ipv4").run().text(), "six", "{url}");
+            assert!(begin.elapsed() < CONNECT_TIMEOUT / 2, "{url}: {:?}", begin.elapsed());
+        }
+    }
+    let record = daemon.wait_records(8).pop().unwrap();
+    assert!(record.upstream_host.starts_with("[fd77::2]:"), "{}", record.upstream_host);
+    daemon.stop();
+}
+
 /// Of a cluster without a rule (semantics.md §1.2).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

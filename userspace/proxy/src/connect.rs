@@ -219,7 +219,7 @@ async fn first_to_answer(
 pub(crate) const LOCAL_ADDRESS: &str = "local_address_refused";
 
 /// How long a candidate may take to answer before another one is tried beside it (RFC 8305 §5).
-const HEAD_START: Duration = Duration::from_millis(250);
+pub(crate) const HEAD_START: Duration = Duration::from_millis(250);
 
 impl Upstream {
     /// Sends all of `bytes`.

@@ -20,6 +20,7 @@
 mod activity;
 mod ask;
 mod attempt;
+mod beside;
 mod binding;
 mod circuit;
 mod connector;

@@ -1,6 +1,12 @@
 //! One try: an endpoint, a connection, the request, and the head of the answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use egressd_tables::{Cluster, UpstreamHttp, UpstreamTls};
 use http::{Response, Version};
@@ -134,12 +140,9 @@ impl Attempts<'_> {
     }
 
     /// Sends the request, on another connection if one turns out to be closed.
-    async fn send(&self, log: &mut RequestLog) -> Result<Answered, Failure> {
-        let Some(picked) = &self.current else {
-            return Err(Failure::NoEndpoint(NoEndpoint::NoneHealthy));
-        };
+    async fn send(&mut self, log: &mut RequestLog) -> Result<Answered, Failure> {
         for _ in 0..RESTARTS {
-            if let Some(answered) = self.send_once(picked, log).await? {
+            if let Some(answered) = self.send_once(log).await? {
                 return Ok(answered);
             }
         }
@@ -147,19 +150,15 @@ impl Attempts<'_> {
     }
 
     /// Sends the request on one connection; nothing comes of it if that turns out to be closed.
-    async fn send_once(
-        &self,
-        picked: &Picked,
-        log: &mut RequestLog,
-    ) -> Result<Option<Answered>, Failure> {
-        let (authority, origin) = (self.outgoing.authority(), self.origin);
-        let way = Way { picked, authority, origin, owner: self.owner() };
-        let pools = &self.worker.pools;
-        let mut connection = match self.spoken {
-            Spoken::Http1 => pools.http1(&self.pool, way).await.map(UpstreamConnection::H1),
-            Spoken::Http2 { .. } => pools.http2(&self.pool, way).await.map(UpstreamConnection::H2),
+    async fn send_once(&mut self, log: &mut RequestLog) -> Result<Option<Answered>, Failure> {
+        let (mut connection, other) = self.connection().await?;
+        if let Some(other) = other {
+            log.flow_mut().upstream = Some(other.addr.clone());
+            self.current = Some(other);
         }
-        .map_err(no_connection)?;
+        let Some(picked) = &self.current else {
+            return Err(Failure::NoEndpoint(NoEndpoint::NoneHealthy));
+        };
         let limit = self.cluster.pool.max_requests;
         let request = self.pool.circuit.permit(Limited::Requests, limit);
         let Some(request) = request else {
@@ -203,6 +202,36 @@ impl Attempts<'_> {
                     && self.can_restart();
                 if stale { Ok(None) } else { Err(failure) }
             }
+        }
+    }
+
+    /// A connection to the endpoint of this try, or to another one that was faster by far.
+    async fn connection(&self) -> Result<(UpstreamConnection, Option<Picked>), Failure> {
+        let Some(picked) = &self.current else {
+            return Err(Failure::NoEndpoint(NoEndpoint::NoneHealthy));
+        };
+        let mut connecting = pin!(self.connect(picked));
+        // Most requests find a connection, and need no clock.
+        if let Poll::Ready(connected) =
+            poll_fn(|cx| Poll::Ready(connecting.as_mut().poll(cx))).await
+        {
+            return Ok((connected.map_err(no_connection)?, None));
+        }
+        let connected = Box::pin(self.beside(connecting, picked)).await;
+        connected.map_err(no_connection)
+    }
+
+    /// A connection to an endpoint.
+    pub(super) async fn connect(
+        &self,
+        picked: &Picked,
+    ) -> Result<UpstreamConnection, NoConnection> {
+        let (authority, origin) = (self.outgoing.authority(), self.origin);
+        let way = Way { picked, authority, origin, owner: self.owner() };
+        let pools = &self.worker.pools;
+        match self.spoken {
+            Spoken::Http1 => pools.http1(&self.pool, way).await.map(UpstreamConnection::H1),
+            Spoken::Http2 { .. } => pools.http2(&self.pool, way).await.map(UpstreamConnection::H2),
         }
     }
 
