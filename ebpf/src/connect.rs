@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use egressd_abi::{
     Class, Config, Counter, DNS_PORT, Deny, END_NO_ENDPOINT, END_OVERFLOW, Endpoint, Errno, Facts,
-    Leave, Matched, NO_SERVICE, Original, REASON_NO_PATH, REASON_PROXY_DOWN,
+    Leave, Matched, NO_SERVICE, Original, PROTOCOL_TCP, REASON_NO_PATH, REASON_PROXY_DOWN,
     REASON_UNKNOWN_DESTINATION, Row, RowVerdict, SocketState, Verdict, classify, decide,
     needs_listener,
 };
@@ -12,7 +12,7 @@ use egressd_abi::{
 use crate::{
     ALLOW, REFUSE,
     context::{self, Family},
-    direct, dns, handoff, listener,
+    datagram, direct, dns, handoff, listener,
     maps::{CONFIG, EGRESSD_REWRIT, SOCKETS},
     report,
     rows::{self, Snapshot},
@@ -30,6 +30,12 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     if !context::is_tcp(ctx) {
         return ALLOW;
     }
+    stream(ctx, family)
+}
+
+/// One connect() of a TCP socket.
+#[inline(never)]
+fn stream(ctx: &SockAddrContext, family: Family) -> i32 {
     let sk = context::sock_addr_socket(ctx);
     let Some(config) = CONFIG.get(0) else {
         return ALLOW;
@@ -85,8 +91,7 @@ fn read_address(ctx: &SockAddrContext, family: Family, to: &mut Endpoint) {
 /// One connect() of a UDP socket.
 #[inline(never)]
 fn datagrams(ctx: &SockAddrContext, family: Family) -> i32 {
-    dns::turn(ctx, dns::Call::Connect, family);
-    ALLOW
+    datagram::turn(ctx, dns::Call::Connect, family)
 }
 
 /// Turns a query over TCP to our DNS server.
@@ -127,7 +132,7 @@ fn direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>, famil
     }
     report::count(Counter::DirectRefused);
     let end = if result == direct::NOBODY { END_NO_ENDPOINT } else { END_OVERFLOW };
-    direct::record::refused(&call, end, Errno::Refused.number());
+    direct::record::refused(&call, end, PROTOCOL_TCP);
     fail(Errno::Refused)
 }
 
@@ -333,7 +338,7 @@ fn identity(ctx: &SockAddrContext, mut original: Original) -> Original {
 
 #[inline(always)]
 #[expect(unsafe_code, reason = "helpers are raw")]
-fn fail(errno: Errno) -> i32 {
+pub(crate) fn fail(errno: Errno) -> i32 {
     // SAFETY: the helper has no preconditions; a number out of range would leave EPERM in place.
     let _always_zero = unsafe { aya_ebpf::helpers::generated::bpf_set_retval(-errno.number()) };
     REFUSE

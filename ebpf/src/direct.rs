@@ -144,16 +144,22 @@ fn begin(call: &Call<'_>, view: &View, cluster: *mut ClusterSlot, endpoint: u32)
 
 /// Takes a connection from the counts, unless that was done before.
 #[inline(always)]
-#[expect(unsafe_code, reason = "the counters of a slot are shared")]
 pub(crate) fn give_back(state: &DirectSocket) {
     let key = FlowKey { cookie: state.original.cookie, started_ns: state.started_ns };
+    uncount(&key, state.cluster, state.slot);
+}
+
+/// The same, by the entry's key and the slots.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the counters of a slot are shared")]
+pub(crate) fn uncount(key: &FlowKey, cluster: u32, endpoint: u32) {
     if FLOWS.remove(key).is_err() {
         return;
     }
-    if let Some(cluster) = CLUSTERS.get_ptr_mut(state.cluster) {
+    if let Some(cluster) = CLUSTERS.get_ptr_mut(cluster) {
         atomic::take_one(active(cluster));
     }
-    if let Some(slot) = ENDPOINTS.get_ptr_mut(state.slot) {
+    if let Some(slot) = ENDPOINTS.get_ptr_mut(endpoint) {
         // SAFETY: the slot is a map's value; its counters are written by atomic operations only.
         atomic::take_one(unsafe { &raw mut (*slot).active });
     }
@@ -181,7 +187,7 @@ fn end(sk: *mut bpf_sock) {
 /// A cluster's view in force.
 #[inline(always)]
 #[expect(unsafe_code, reason = "the counters of a slot are shared")]
-fn view(cluster: *mut ClusterSlot) -> Option<&'static View> {
+pub(crate) fn view(cluster: *mut ClusterSlot) -> Option<&'static View> {
     // SAFETY: the slot is a map's value.
     let number = atomic::load(unsafe { &raw const (*cluster).view });
     // None is 0, and the number before it is no view's.
@@ -197,7 +203,7 @@ fn active(cluster: *mut ClusterSlot) -> *mut u64 {
 
 #[inline(always)]
 #[expect(unsafe_code, reason = "the counters of a slot are shared")]
-fn refuse(cluster: *mut ClusterSlot) {
+pub(crate) fn refuse(cluster: *mut ClusterSlot) {
     // SAFETY: the slot is a map's value; its counters are written by atomic operations only.
     atomic::add(unsafe { &raw mut (*cluster).refused }, 1);
 }

@@ -17,25 +17,25 @@ const FIRST: u32 = 0;
 
 /// A connect() or sendmsg() of a UDP socket: perhaps to our DNS server instead.
 ///
-/// What a connect() left is undone by the next one.
+/// What a connect() left is undone by the next one. Says whether it was turned.
 #[inline(always)]
-pub(crate) fn turn(ctx: &SockAddrContext, call: Call, family: Family) {
+pub(crate) fn turn(ctx: &SockAddrContext, call: Call, family: Family) -> bool {
     let sk = context::sock_addr_socket(ctx);
     let Some(config) = CONFIG.get(0) else {
-        return;
+        return false;
     };
     if sk.is_null() || config.dns_port == 0 {
-        return;
+        return false;
     }
     let to = &context::address(ctx, family);
     if !captures(ctx, sk, to, config, Transport::Udp) {
         if call == Call::Connect {
             storage::delete(&DNS_SOCKETS, sk.cast());
         }
-        return;
+        return false;
     }
     let Some(state) = storage::get_or_create(&DNS_SOCKETS, sk.cast()) else {
-        return;
+        return false;
     };
     let slot = match call {
         Call::Connect => {
@@ -47,6 +47,7 @@ pub(crate) fn turn(ctx: &SockAddrContext, call: Call, family: Family) {
     };
     let target = spread(config, to, slot);
     context::rewrite(ctx, &target, family);
+    true
 }
 
 /// The call a UDP socket makes.
@@ -108,31 +109,34 @@ pub(crate) fn tcp_target(config: &Config, to: &Endpoint) -> Endpoint {
 
 /// An answer arrives: its source becomes the server that the application asked.
 #[inline(always)]
-pub(crate) fn restore_source(ctx: &SockAddrContext, family: Family) {
+pub(crate) fn restore_source(ctx: &SockAddrContext, family: Family) -> bool {
     let sk = context::sock_addr_socket(ctx);
     let Some(config) = CONFIG.get(0) else {
-        return;
+        return false;
     };
     if sk.is_null() || config.dns_port == 0 {
-        return;
+        return false;
     }
     let Some(slot) = slot_of(config, &context::address(ctx, family)) else {
-        return;
+        return false;
     };
     let Some(state) = storage::get(&DNS_SOCKETS, sk.cast()) else {
-        return;
+        return false;
     };
     show(ctx, state, slot, family);
+    true
 }
 
 /// getpeername() of a connected UDP socket, if its connect() was turned.
 #[inline(always)]
-pub(crate) fn restore_peer(ctx: &SockAddrContext, sk: *mut bpf_sock, family: Family) {
+pub(crate) fn restore_peer(ctx: &SockAddrContext, sk: *mut bpf_sock, family: Family) -> bool {
     if let Some(state) = storage::get(&DNS_SOCKETS, sk.cast())
         && state.connected == 1
     {
         show(ctx, state, FIRST, family);
+        return true;
     }
+    false
 }
 
 #[inline(always)]

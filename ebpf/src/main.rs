@@ -1,10 +1,12 @@
 //! What runs in the kernel: entry points that call and match.
 //!
 //! Ten programs. `egressd_conn4` and `egressd_conn6` decide what becomes of a connect() and may turn
-//! it to the proxy; `egressd_peer4` and `egressd_peer6` let getpeername() show what was dialled;
-//! `egressd_tcp` hands the original destination from the application's socket to the accepted one;
-//! `egressd_close` takes back a hand-off whose handshake failed; `egressd_send4`, `egressd_send6`,
-//! `egressd_recv4` and `egressd_recv6` turn DNS queries and show their answers. The decisions
+//! it to the proxy or to an endpoint; `egressd_peer4` and `egressd_peer6` let getpeername() show what was dialled;
+//! `egressd_tcp` hands the original destination from the application's socket to the accepted one and follows
+//! direct connections;
+//! `egressd_close` takes back a hand-off whose handshake failed, and what a direct connection is counted
+//! for; `egressd_send4`, `egressd_send6`, `egressd_recv4` and `egressd_recv6` turn DNS queries and datagrams
+//! to services and show their answers. The decisions
 //! themselves are [`egressd_abi::decide`] and [`egressd_abi::captures_dns`].
 //!
 //! A program's name differs from its section's name: bpf-linker 0.10.4 cannot link one that equals
@@ -17,6 +19,7 @@
 mod atomic;
 mod connect;
 mod context;
+mod datagram;
 mod direct;
 mod dns;
 mod handoff;
@@ -68,28 +71,26 @@ fn egressd_peer6(ctx: SockAddrContext) -> i32 {
 /// sendto() and sendmsg() of an unconnected UDP socket, AF_INET or to an IPv4-mapped address.
 #[cgroup_sock_addr(sendmsg4)]
 fn egressd_send4(ctx: SockAddrContext) -> i32 {
-    dns::turn(&ctx, dns::Call::Send, Family::V4);
-    ALLOW
+    datagram::turn(&ctx, dns::Call::Send, Family::V4)
 }
 
 /// The same for AF_INET6.
 #[cgroup_sock_addr(sendmsg6)]
 fn egressd_send6(ctx: SockAddrContext) -> i32 {
-    dns::turn(&ctx, dns::Call::Send, Family::V6);
-    ALLOW
+    datagram::turn(&ctx, dns::Call::Send, Family::V6)
 }
 
 /// recvfrom() and recvmsg() of an AF_INET UDP socket: the address shown is the source's.
 #[cgroup_sock_addr(recvmsg4)]
 fn egressd_recv4(ctx: SockAddrContext) -> i32 {
-    dns::restore_source(&ctx, Family::V4);
+    datagram::restore_source(&ctx, Family::V4);
     ALLOW
 }
 
 /// The same for AF_INET6, whose source may be IPv4-mapped.
 #[cgroup_sock_addr(recvmsg6)]
 fn egressd_recv6(ctx: SockAddrContext) -> i32 {
-    dns::restore_source(&ctx, Family::V6);
+    datagram::restore_source(&ctx, Family::V6);
     ALLOW
 }
 
@@ -107,6 +108,7 @@ fn egressd_tcp(ctx: SockOpsContext) -> u32 {
 fn egressd_close(ctx: SockContext) -> i32 {
     handoff::release(&ctx);
     direct::tcp::release(&ctx);
+    datagram::release(&ctx);
     ALLOW
 }
 

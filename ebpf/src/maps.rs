@@ -5,10 +5,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use egressd_abi::{
-    COUNTERS, ClusterSlot, Config, DirectEvent, DirectRoute, DirectSocket, DnsSocket, EndpointRow,
-    EndpointSlot, Event, Flow, FlowKey, Generation, Host, HostAddress, LONG_NAME, Level,
-    MAX_CLUSTER_NAME, MAX_CLUSTERS, MAX_DIRECT_ROUTES, MAX_ENDPOINT_ROWS, MAX_ENDPOINTS, MAX_FLOWS,
-    MAX_LEVELS, MAX_VIEWS, Original, Row, RowKey, SHORT_NAME, SocketState, Tuple, View,
+    COUNTERS, ClusterSlot, Config, DatagramSocket, DirectEvent, DirectRoute, DirectSocket,
+    DnsSocket, EndpointRow, EndpointSlot, Event, Flow, FlowKey, Generation, Host, HostAddress,
+    LONG_NAME, Level, MAX_CLUSTER_NAME, MAX_CLUSTERS, MAX_DIRECT_ROUTES, MAX_ENDPOINT_ROWS,
+    MAX_ENDPOINTS, MAX_FLOWS, MAX_LEVELS, MAX_VIEWS, Original, Row, RowKey, SHORT_NAME,
+    SocketState, Tuple, View,
 };
 
 /// BPF_F_NO_PREALLOC: memory only for the rows there are.
@@ -204,6 +205,10 @@ pub(crate) static FLOWS: HashMap<FlowKey, Flow, { MAX_FLOWS as usize }, NO_PREAL
 /// What the socket of a direct connection carries.
 #[btf_map]
 pub(crate) static DIRECT_SOCKETS: SkStorage<DirectSocket> = SkStorage::new();
+
+/// What the UDP socket of direct conversations carries.
+#[btf_map]
+pub(crate) static DATAGRAMS: SkStorage<DatagramSocket> = SkStorage::new();
 
 /// Direct connections that are over.
 #[btf_map]

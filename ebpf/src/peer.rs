@@ -4,7 +4,7 @@ use aya_ebpf::programs::SockAddrContext;
 
 use crate::{
     context::{self, Family},
-    dns,
+    datagram,
     maps::{DIRECT_SOCKETS, SOCKETS},
     storage,
 };
@@ -17,7 +17,7 @@ pub(crate) fn restore(ctx: &SockAddrContext, family: Family) {
         return;
     }
     if context::is_udp(ctx) {
-        dns::restore_peer(ctx, sk, family);
+        datagram::restore_peer(ctx, sk, family);
         return;
     }
     if let Some(state) = storage::get(&SOCKETS, sk.cast()) {

@@ -50,7 +50,7 @@ impl Snapshot {
                 return (Matched::Prefix, *row);
             }
         }
-        if self.head.has_ports() {
+        if self.head.has_ports() && !to.is_udp() {
             let row = get(self.pick(&PORT_0, &PORT_1), &to.port_bytes());
             if !row.is_none() {
                 return (Matched::Port, row);

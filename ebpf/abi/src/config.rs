@@ -80,6 +80,7 @@ const GENERATION_DENY_UNKNOWN: u32 = 1;
 const GENERATION_PREFIXES: u32 = 2;
 const GENERATION_PORTS: u32 = 4;
 const GENERATION_EXCLUDES: u32 = 8;
+const GENERATION_DATAGRAMS: u32 = 16;
 
 /// The head of one generation of rows.
 #[derive(
@@ -112,6 +113,18 @@ impl Generation {
         self.flags |= if ports { GENERATION_PORTS } else { 0 };
         self.flags |= if excludes { GENERATION_EXCLUDES } else { 0 };
         self
+    }
+
+    /// Says whether there are rows for UDP.
+    pub const fn datagrams(mut self, on: bool) -> Self {
+        self.flags |= if on { GENERATION_DATAGRAMS } else { 0 };
+        self
+    }
+
+    /// Whether there are rows for UDP.
+    #[inline(always)]
+    pub const fn has_datagrams(&self) -> bool {
+        self.flags & GENERATION_DATAGRAMS != 0
     }
 
     /// Whether a destination without a row is denied.

@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     addr::Endpoint,
+    datagram::DatagramSocket,
     handoff::{Original, SocketState, Tuple},
 };
 
@@ -22,6 +23,7 @@ pub const LAYOUT: u32 = {
         size_of::<Tuple>(),
         size_of::<Original>(),
         size_of::<DirectSocket>(),
+        size_of::<DatagramSocket>(),
         size_of::<ClusterSlot>(),
         size_of::<View>(),
         size_of::<Level>(),
@@ -254,9 +256,13 @@ pub struct EndpointSlot {
     pub active: u64,
     /// Connections that were begun; written by atomic operations only.
     pub begun: u64,
+    /// 1 as long as it is in the view in force.
+    pub usable: u32,
+    /// Nothing.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<EndpointSlot>() == 48);
+const _: () = assert!(size_of::<EndpointSlot>() == 56);
 
 /// A connection that is counted. Whoever removes the entry takes it from the counts: nobody else
 /// can do that a second time.
@@ -428,7 +434,7 @@ impl DirectRoute {
 impl EndpointSlot {
     /// A new endpoint.
     pub const fn new(address: Endpoint, hash: u64, cluster: u32) -> Self {
-        Self { address, cluster: cluster + 1, hash, active: 0, begun: 0 }
+        Self { address, cluster: cluster + 1, hash, active: 0, begun: 0, usable: 1, reserved: 0 }
     }
 }
 

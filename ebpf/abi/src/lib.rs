@@ -16,6 +16,7 @@ mod addr;
 mod balance;
 mod config;
 mod counter;
+mod datagram;
 mod decide;
 mod direct;
 mod dns;
@@ -30,6 +31,7 @@ pub use balance::{
 };
 pub use config::{Config, Generation, MAX_SPREAD_V4, MAX_SPREAD_V6, SPREAD_NETWORK, SPREAD_PREFIX};
 pub use counter::{COUNTERS, Counter};
+pub use datagram::{CONVERSATIONS, Conversation, DatagramSocket};
 pub use decide::{
     Class, Deny, Errno, Facts, Leave, Matched, Socket, Verdict, classify, decide, needs_listener,
 };

@@ -1,8 +1,10 @@
 //! Which endpoint a connection goes to: as `userspace/proxy/src/cluster/balance.rs` chooses.
 
+use aya_ebpf::bindings::bpf_sock;
 use egressd_abi::{
-    BALANCE_RANDOM, BALANCE_ROUND_ROBIN, BALANCE_SOURCE_IP, Level, Levels, MAX_HASHED_ENDPOINTS,
-    MAX_VIEW_LEVELS, NO_ENDPOINT, first_is_less_busy, first_wins, hash_words, ticket, turn_point,
+    BALANCE_RANDOM, BALANCE_ROUND_ROBIN, BALANCE_SOURCE_IP, Endpoint, Level, Levels,
+    MAX_HASHED_ENDPOINTS, MAX_VIEW_LEVELS, NO_ENDPOINT, first_is_less_busy, first_wins, hash_words,
+    ticket, turn_point,
 };
 
 use super::{Call, random_below};
@@ -185,14 +187,20 @@ fn next_turn(cluster: u32) -> u64 {
 /// from which the proxy would see it come.
 #[inline(always)]
 pub(crate) fn client_key(call: &Call<'_>) -> u64 {
+    key_of(call.sk, call.family, call.to)
+}
+
+/// The same of any socket and destination.
+#[inline(always)]
+pub(crate) fn key_of(sk: *mut bpf_sock, family: Family, to: &Endpoint) -> u64 {
     const LOOPBACK: u64 = 0x7f00_0001;
-    if call.family == Family::V4 {
-        let bound = context::bound_v4(call.sk);
+    if family == Family::V4 {
+        let bound = context::bound_v4(sk);
         return hash_words(0, if bound == 0 { LOOPBACK } else { bound });
     }
-    let (high, low) = context::bound_v6(call.sk);
+    let (high, low) = context::bound_v6(sk);
     match (high, low) {
-        (0, 0) if call.to.is_v4() => hash_words(0, LOOPBACK),
+        (0, 0) if to.is_v4() => hash_words(0, LOOPBACK),
         (0, 0) => hash_words(0, 1),
         (0, mapped) if mapped >> 32 == 0xffff => hash_words(0, mapped & 0xffff_ffff),
         (high, low) => hash_words(high, low),

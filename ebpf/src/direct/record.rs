@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use egressd_abi::{
-    Counter, DirectEvent, DirectSocket, END_CONNECT_FAILED, Endpoint, Original, PHASE_CHOSEN,
-    PHASE_OVER, PROTOCOL_TCP,
+    Conversation, Counter, DirectEvent, DirectSocket, END_CONNECT_FAILED, Endpoint, Errno,
+    Original, PHASE_CHOSEN, PHASE_OVER, PROTOCOL_TCP, PROTOCOL_UDP,
 };
 
 use super::Call;
@@ -84,7 +84,7 @@ pub(crate) fn send(state: &DirectSocket, end: u32, traffic: &Traffic) {
 /// Sends the record of a connect() that was refused, unless there are too many.
 #[inline(never)]
 #[expect(unsafe_code, reason = "the record is written in place")]
-pub(crate) fn refused(call: &Call<'_>, end: u32, errno: i32) {
+pub(crate) fn refused(call: &Call<'_>, end: u32, protocol: u32) {
     let now = report::now();
     if !report::is_within_limit(now) {
         report::count(Counter::EventsLimited);
@@ -109,9 +109,43 @@ pub(crate) fn refused(call: &Call<'_>, end: u32, errno: i32) {
         (*event).received = 0;
         (*event).rtt_us = 0;
         (*event).retransmits = 0;
-        (*event).protocol = PROTOCOL_TCP;
+        (*event).protocol = protocol;
         (*event).connect_timeout_ms = 0;
-        (*event).errno = errno.unsigned_abs();
+        (*event).errno = Errno::Refused.number().unsigned_abs();
+        (*event).reserved = 0;
+    }
+    entry.submit(if is_full() { WAKEUP } else { NO_WAKEUP });
+}
+
+/// Sends the record of a conversation in datagrams.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the record is written in place")]
+pub(crate) fn spoken(original: &Original, conversation: &Conversation, end: u32) {
+    let Some(mut entry) = RECORDS.reserve(0) else {
+        report::count(Counter::RecordsLost);
+        return;
+    };
+    let event: *mut DirectEvent = entry.as_mut_ptr();
+    // SAFETY: the entry is ours until it is submitted, and every field is written.
+    unsafe {
+        (*event).original = *original;
+        (*event).original.destination = conversation.dialled;
+        (*event).original.service = conversation.service;
+        (*event).original.generation = conversation.generation;
+        (*event).endpoint = conversation.endpoint;
+        (*event).local = NOWHERE;
+        (*event).cluster = conversation.cluster;
+        (*event).end = end;
+        (*event).started_ns = conversation.started_ns;
+        (*event).established_ns = 0;
+        (*event).ended_ns = report::now();
+        (*event).sent = 0;
+        (*event).received = 0;
+        (*event).rtt_us = 0;
+        (*event).retransmits = 0;
+        (*event).protocol = PROTOCOL_UDP;
+        (*event).connect_timeout_ms = 0;
+        (*event).errno = 0;
         (*event).reserved = 0;
     }
     entry.submit(if is_full() { WAKEUP } else { NO_WAKEUP });

@@ -93,6 +93,9 @@ pub struct Datapath {
     /// Namespaces, and denials.
     events: Option<[RingBuf<MapData>; 2]>,
     records: Option<RingBuf<MapData>>,
+    /// Rows for UDP were prepared: datagrams are looked at from the next flip on.
+    datagrams: bool,
+    attached: bool,
     log: Option<EbpfLogger<Forward>>,
     cgroups: Vec<Captured>,
     bpf: Ebpf,
@@ -153,6 +156,8 @@ impl Datapath {
             direct,
             events: Some([take(&mut bpf, "RARE_EVENTS")?, take(&mut bpf, "EVENTS")?]),
             records: Some(take(&mut bpf, "RECORDS")?),
+            datagrams: settings.dns.is_some(),
+            attached: false,
             log: EbpfLogger::init_with_logger(&mut bpf, Forward).ok(),
             cgroups,
             bpf,
@@ -266,11 +271,18 @@ impl Datapath {
     /// # Errors
     /// [`Error::TableFull`], or what the kernel says. What is in force stays.
     pub fn prepare(&mut self, number: u32, table: &KernelTable) -> Result<(), Error> {
-        self.generations.prepare(number, table)
+        self.generations.prepare(number, table)?;
+        self.datagrams |= table.has_datagrams();
+        Ok(())
     }
 
     /// Makes the rows prepared last the ones in force.
     pub fn flip(&mut self) -> Result<(), Error> {
+        if self.attached && self.datagrams && !self.links.has_datagrams() {
+            for captured in &self.cgroups {
+                self.links.capture_datagrams(&captured.place(&self.bpf, self.pins.as_ref()))?;
+            }
+        }
         self.generations.flip()
     }
 
@@ -282,7 +294,7 @@ impl Datapath {
 
     /// Starts capturing.
     pub fn attach(&mut self) -> Result<(), Error> {
-        let Self { links, bpf, pins, cgroups, own_cgroup, settings, .. } = self;
+        let Self { links, bpf, pins, cgroups, own_cgroup, datagrams, .. } = self;
         let pins = pins.as_ref();
         let covered = cgroups.iter().any(|captured| own_cgroup.path().starts_with(&captured.path));
         if !covered {
@@ -292,9 +304,8 @@ impl Datapath {
             links.follow(&Place { bpf, pins, cgroup, path })?;
         }
         for captured in cgroups {
-            let (cgroup, path) = (&captured.directory, &*captured.path);
-            let place = Place { bpf, pins, cgroup, path };
-            if settings.dns.is_some() {
+            let place = captured.place(bpf, pins);
+            if *datagrams {
                 links.capture_datagrams(&place)?;
             }
             links.capture(&place)?;
@@ -302,6 +313,7 @@ impl Datapath {
         if let Some(pins) = pins {
             pins.remove_others(links.pins());
         }
+        self.attached = true;
         Ok(())
     }
 
@@ -317,6 +329,7 @@ impl Datapath {
 
     /// Stops capturing. Connections already turned keep everything they have.
     pub fn stop_capture(&mut self) {
+        self.attached = false;
         self.links.stop_capture();
     }
 
@@ -388,6 +401,10 @@ impl Datapath {
 }
 
 impl Captured {
+    fn place<'a>(&'a self, bpf: &'a Ebpf, pins: Option<&'a Pins>) -> Place<'a> {
+        Place { bpf, pins, cgroup: &self.directory, path: &self.path }
+    }
+
     /// A second daemon on the same cgroup would capture what the first one has turned. The lock goes
     /// with the process, however it ends. It is held on a file that only root can open: anybody could
     /// lock the cgroup's own directory.

@@ -127,6 +127,11 @@ impl Links {
         }
     }
 
+    /// Whether datagrams are looked at.
+    pub(crate) fn has_datagrams(&self) -> bool {
+        self.held.iter().any(|link| SEND.contains(&link.hook.program))
+    }
+
     /// Where links are pinned.
     pub(crate) fn pins(&self) -> impl Iterator<Item = &Path> {
         self.held.iter().filter_map(|link| link.pin.as_deref())

@@ -21,10 +21,11 @@ use nix::{
 use crate::{error::Error, locks};
 
 /// The maps that stay.
-pub(crate) const MAPS: [&str; 12] = [
+pub(crate) const MAPS: [&str; 13] = [
     "SOCKETS",
     "HANDOFFS",
     "DIRECT_SOCKETS",
+    "DATAGRAMS",
     "CLUSTERS",
     "CLUSTER_NAMES",
     "VIEWS",

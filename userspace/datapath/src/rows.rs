@@ -43,6 +43,11 @@ pub struct KernelTable {
 }
 
 impl KernelTable {
+    /// Whether there are rows for UDP.
+    pub(crate) fn has_datagrams(&self) -> bool {
+        self.exact.keys().any(RowKey::is_udp) || self.prefixes.keys().any(|(_, key)| key.is_udp())
+    }
+
     /// Adds a network whose destinations are left alone.
     pub fn exclude_network(&mut self, address: IpAddr, bits: u8) {
         self.excludes.insert((bits, RowKey::new(address, 0)));
@@ -90,6 +95,7 @@ impl Generations {
             !wanted.ports.is_empty(),
             !wanted.excludes.is_empty(),
         );
+        let head = head.datagrams(wanted.has_datagrams());
         self.heads
             .set(index(spare), bytes::generation(head), 0)
             .map_err(Error::bpf("writing the head of a generation"))?;

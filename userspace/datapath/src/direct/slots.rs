@@ -248,10 +248,16 @@ impl Slots {
         }
         current.sort_unstable();
         for (address, held) in &mut known.endpoints {
-            if current.binary_search(address).is_ok() {
+            let stays = current.binary_search(address).is_ok();
+            if stays {
                 held.left = None;
             } else {
                 held.left.get_or_insert(now);
+            }
+            // For conversations in datagrams, which ask before each.
+            let usable = offset_of!(EndpointSlot, usable);
+            if let Some(word) = self.memory.endpoints.word(held.slot, usable) {
+                word.store(u32::from(stays), Ordering::Release);
             }
         }
         result
@@ -311,7 +317,9 @@ impl Slots {
                 let idle = memory.endpoints.read(held.slot).is_none_or(|slot| slot.active == 0);
                 if old && idle {
                     let nobody = EndpointSlot::new(SocketAddr::from(([0; 4], 0)).into(), 0, 0);
-                    memory.endpoints.write(held.slot, EndpointSlot { cluster: 0, ..nobody });
+                    memory
+                        .endpoints
+                        .write(held.slot, EndpointSlot { cluster: 0, usable: 0, ..nobody });
                     room.endpoints.give(held.slot..held.slot + 1);
                 }
                 !(old && idle)

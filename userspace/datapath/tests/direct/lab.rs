@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -140,6 +140,15 @@ impl Lab {
         self.flip();
     }
 
+    /// The same for datagrams.
+    pub(crate) fn route_udp(&mut self, vip: &str, cluster: &str) {
+        let index = u32::try_from(self.table.directs.len()).unwrap();
+        let clusters = vec![(cluster.into(), 1)];
+        self.table.directs.push(DirectRoute { clusters });
+        self.table.exact.insert(key(vip).udp(), Row::new_direct(7, index).allocated());
+        self.flip();
+    }
+
     /// Puts the table in force.
     pub(crate) fn flip(&mut self) {
         self.generation += 1;
@@ -259,6 +268,19 @@ pub(crate) fn views(levels: &[(u32, &[(&str, u64)])]) -> DirectView {
 /// A server that says its name to everybody and waits until he has gone.
 pub(crate) fn server(address: &str) {
     serve(TcpListener::bind(address).unwrap(), address.to_owned());
+}
+
+/// Answers every datagram with its name.
+pub(crate) fn datagrams(address: &str) {
+    let socket = UdpSocket::bind(address).unwrap();
+    let name = address.to_owned();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 100];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            // The client may have gone.
+            drop(socket.send_to(name.as_bytes(), from));
+        }
+    });
 }
 
 fn serve(listener: TcpListener, name: String) {

@@ -8,3 +8,4 @@ mod pins;
 mod programs;
 mod sweep;
 mod tcp;
+mod udp;
