@@ -13,7 +13,7 @@ use crate::{
     ALLOW, REFUSE,
     context::{self, Family},
     datagram, direct, dns, handoff, listener,
-    maps::{CONFIG, EGRESSD_REWRIT, SOCKETS},
+    maps::{CONFIG, DIRECT_SOCKETS, EGRESSD_REWRIT, SOCKETS},
     report,
     rows::{self, Snapshot},
     storage,
@@ -88,6 +88,13 @@ fn read_address(ctx: &SockAddrContext, family: Family, to: &mut Endpoint) {
     *to = context::address(ctx, family);
 }
 
+/// Puts an endpoint in place of the address of the call. Not in line for the stack's sake; and the family
+/// comes in a register, as the verifier of 6.1 loses it in what is handed over on the stack.
+#[inline(never)]
+pub(crate) fn turn_to(ctx: &SockAddrContext, family: Family, to: &Endpoint) {
+    context::rewrite(ctx, to, family);
+}
+
 /// One connect() of a UDP socket.
 #[inline(never)]
 fn datagrams(ctx: &SockAddrContext, family: Family) -> i32 {
@@ -128,6 +135,9 @@ fn direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>, famil
     }
     if result == direct::TURNED {
         report::count(Counter::Direct);
+        if let Some(state) = storage::get(&DIRECT_SOCKETS, sk.cast()) {
+            turn_to(ctx, family, &state.endpoint);
+        }
         return ALLOW;
     }
     report::count(Counter::DirectRefused);
@@ -299,7 +309,7 @@ fn proxy(
 
 /// Takes away what an earlier connect() of the socket left on it, so that neither getpeername() nor
 /// the proxy is told of a destination that was given up. Says whether there was anything.
-#[inline(always)]
+#[inline(never)]
 fn forget(sk: *mut bpf_sock) -> bool {
     let Some(state) = storage::get(&SOCKETS, sk.cast()) else {
         return false;

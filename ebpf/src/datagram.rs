@@ -7,13 +7,13 @@ use aya_ebpf::{
 };
 use egressd_abi::{
     CONVERSATIONS, Class, Config, Conversation, Counter, DatagramSocket, END_CLOSED,
-    END_NO_ENDPOINT, Endpoint, Errno, Flow, FlowKey, LEVELS_V4, LEVELS_V6, NO_ENDPOINT,
+    END_NO_ENDPOINT, Endpoint, Errno, Flow, FlowKey, LEVELS_V4, LEVELS_V6, Matched, NO_ENDPOINT,
     PROTOCOL_UDP, Row, RowVerdict, VIEW_EMPTY, VIEW_ORIGINAL, View, classify,
 };
 
 use crate::{
     ALLOW, atomic,
-    connect::fail,
+    connect::{fail, turn_to},
     context::{self, Family},
     direct::{self, choose, record},
     dns::{self, Call},
@@ -48,12 +48,18 @@ pub(crate) fn turn(ctx: &SockAddrContext, call: Call, family: Family) -> i32 {
     }
     let mut to = Endpoint::from_v4_bytes([0; 4], [0; 2]);
     read_address(ctx, family, &mut to);
-    let row = row(&snapshot, &to, config);
+    let mut row = Row::NONE;
+    find_row(&snapshot, &to, config, &mut row);
     if row.verdict() != Some(RowVerdict::Direct) {
         return ALLOW;
     }
     let call = Speaking { ctx, sk, to: &to, family, connects: call == Call::Connect };
-    speak(&call, &snapshot, &row)
+    let mut endpoint = to;
+    let result = speak(&call, &snapshot, &row, &mut endpoint);
+    if result == ALLOW {
+        turn_to(ctx, family, &endpoint);
+    }
+    result
 }
 
 /// What a datagram or a connect() is about.
@@ -77,21 +83,18 @@ fn read_address(ctx: &SockAddrContext, family: Family, to: &mut Endpoint) {
 
 /// The row for a destination of datagrams, unless the rules for places that are left alone say otherwise:
 /// as `egressd_abi::decide` has them.
-#[inline(always)]
-fn row(snapshot: &Snapshot, to: &Endpoint, config: &Config) -> Row {
+#[inline(never)]
+fn find_row(snapshot: &Snapshot, to: &Endpoint, config: &Config, found: &mut Row) {
     let (matched, row) = snapshot.row(&to.udp());
-    if row.is_none() || matched == egressd_abi::Matched::Exact {
-        return row;
+    let left_alone = !matches!(classify(to, config), Class::Remote) || snapshot.excludes(to);
+    if matched == Matched::Exact || !row.is_none() && !left_alone {
+        *found = row;
     }
-    if !matches!(classify(to, config), Class::Remote) || snapshot.excludes(to) {
-        return Row::NONE;
-    }
-    row
 }
 
-/// Sends the datagram where the socket's conversation with the service is, or begins one.
+/// Finds the socket's conversation with the service, or begins one, and says where it goes.
 #[inline(never)]
-fn speak(call: &Speaking<'_>, snapshot: &Snapshot, row: &Row) -> i32 {
+fn speak(call: &Speaking<'_>, snapshot: &Snapshot, row: &Row, endpoint: &mut Endpoint) -> i32 {
     let Some(state) = storage::get_or_create(&DATAGRAMS, call.sk.cast()) else {
         report::count(Counter::OutOfMemory);
         return fail(Errno::Unreachable);
@@ -126,8 +129,7 @@ fn speak(call: &Speaking<'_>, snapshot: &Snapshot, row: &Row) -> i32 {
     if call.connects {
         state.connected = place + 1;
     }
-    let endpoint = &state.conversations[index(place)].endpoint;
-    context::rewrite(call.ctx, endpoint, call.family);
+    *endpoint = state.conversations[index(place)].endpoint;
     ALLOW
 }
 

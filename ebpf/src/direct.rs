@@ -53,8 +53,7 @@ pub(crate) struct Call<'a> {
     pub(crate) generation: u32,
 }
 
-/// Chooses an endpoint, counts the connection and rewrites the call. Leaves everything as it was unless
-/// [`TURNED`].
+/// Chooses an endpoint and counts the connection. Leaves everything as it was unless [`TURNED`].
 #[inline(always)]
 pub(crate) fn turn(call: &Call<'_>) -> u32 {
     let Some(cluster) = CLUSTERS.get_ptr_mut(call.slot) else {
@@ -89,8 +88,7 @@ pub(crate) fn turn(call: &Call<'_>) -> u32 {
     TURNED
 }
 
-/// Writes down what was chosen, counts it with the endpoint, and turns the call there. Says whether there
-/// was room.
+/// Writes down what was chosen and counts it with the endpoint. Says whether there was room.
 #[inline(always)]
 #[expect(unsafe_code, reason = "the counters of a slot are shared")]
 fn begin(call: &Call<'_>, view: &View, cluster: *mut ClusterSlot, endpoint: u32) -> bool {
@@ -138,7 +136,6 @@ fn begin(call: &Call<'_>, view: &View, cluster: *mut ClusterSlot, endpoint: u32)
             None => state.endpoint = call.to.with_port(view.port),
         }
     }
-    context::rewrite(call.ctx, &state.endpoint, call.family);
     true
 }
 

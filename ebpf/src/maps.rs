@@ -212,4 +212,4 @@ pub(crate) static DATAGRAMS: SkStorage<DatagramSocket> = SkStorage::new();
 
 /// Direct connections that are over.
 #[btf_map]
-pub(crate) static RECORDS: RingBuf<DirectEvent, 2_097_152> = RingBuf::new();
+pub(crate) static RECORDS: RingBuf<DirectEvent, 524_288> = RingBuf::new();

@@ -16,7 +16,7 @@ const WAKEUP: u64 = 2;
 /// BPF_RB_AVAIL_DATA.
 const AVAILABLE: u64 = 0;
 /// With so many bytes waiting the daemon is woken up: a quarter of the buffer.
-const MANY: u64 = 1 << 19;
+const MANY: u64 = 1 << 17;
 
 const NOWHERE: Endpoint = Endpoint::from_v4_bytes([0; 4], [0; 2]);
 

@@ -3,7 +3,7 @@
 //! What a view has left is used again only when no program can still read it: a sweep waits for that.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     mem::offset_of,
     net::SocketAddr,
     ops::Range,
@@ -140,6 +140,10 @@ impl Slots {
         if self.clusters.is_empty() {
             return;
         }
+        let rows = self.clusters.values().filter_map(|known| known.placed.as_ref());
+        let rows = rows.flat_map(|placed| placed.rows.clone());
+        let in_force: BTreeSet<u32> =
+            rows.filter_map(|row| Some(self.memory.rows.read(row)?.slot)).collect();
         for slot in 0..MAX_ENDPOINTS {
             let Some(endpoint) = self.memory.endpoints.read(slot) else { break };
             let Some(cluster) = endpoint.cluster.checked_sub(1) else { continue };
@@ -147,10 +151,12 @@ impl Slots {
             if let Some(known) = name.and_then(|name| self.clusters.get_mut(name))
                 && self.room.endpoints.claim(&(slot..slot + 1))
             {
-                let held = Held { slot, left: Some(Instant::now()) };
+                let left = (!in_force.contains(&slot)).then(Instant::now);
+                let held = Held { slot, left };
                 known.endpoints.insert(endpoint.address.socket_addr(), held);
             }
         }
+        self.memory.endpoints.unmap();
     }
 
     /// Where the view in force of a recovered cluster is.

@@ -68,6 +68,10 @@ s.sendall(b'abc'); print(s.getpeername()[0]); s.close()",
         // Where the proxy would be needed, capture.onProxyDown holds.
         assert_eq!(lab.python("dial(('240.0.0.2', 80))"), "111\n");
         lab.start_daemon();
+        // What is in force is not taken for what was left.
+        lab.clusters().sweep().unwrap();
+        lab.clusters().sweep().unwrap();
+        assert_eq!(lab.python("dial(('240.0.0.1', 80))"), "127.0.1.1:81 240.0.0.1 80\n");
         assert_eq!(lab.python("dial(('240.0.0.2', 80))"), "proxy 240.0.0.2 80\n");
     }
     storm.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
