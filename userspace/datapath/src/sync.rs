@@ -19,6 +19,7 @@ pub(crate) fn sync<K: Ord + Clone, V: PartialEq + Clone>(
     wanted: &BTreeMap<K, V>,
     mut apply: impl FnMut(Change<'_, K, V>) -> Result<(), MapError>,
 ) -> Result<(), MapError> {
+    let was_empty = held.is_empty();
     let gone: Vec<K> = held.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
     for key in gone {
         apply(Change::Remove(&key))?;
@@ -29,6 +30,10 @@ pub(crate) fn sync<K: Ord + Clone, V: PartialEq + Clone>(
             apply(Change::Put(key, value))?;
             held.insert(key.clone(), value.clone());
         }
+    }
+    if was_empty {
+        // Keys put in one by one in their order leave every node of the tree half empty.
+        held.clone_from(wanted);
     }
     Ok(())
 }
