@@ -101,3 +101,7 @@ pub use tls::{
     Alert, CertificateFault, FileFailure, FileFault, MeshIdentity, Originator, RECHECK, Role,
     Sources, Terminator, TlsFailure,
 };
+
+/// A map that is looked into for each request, by names of the configuration: who writes those owns the
+/// node, so that nobody can choose keys that collide, and a fast hash will do.
+type FastMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

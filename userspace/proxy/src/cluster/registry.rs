@@ -8,13 +8,14 @@ use std::{
 use egressd_tables as tables;
 
 use super::{Changes, Cluster, ClusterSpec, Shared, changes::Told};
+use crate::FastMap;
 
 /// Every cluster that a connection has gone to, under its name.
 ///
 /// Filled as clusters are met, so that a reload costs nothing for the thousands that nobody uses.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    known: RwLock<HashMap<Arc<str>, Entry>>,
+    known: RwLock<FastMap<Arc<str>, Entry>>,
     /// Told whenever the endpoints of a cluster that may be sent to are others than before.
     changes: Arc<Changes>,
 }

@@ -61,7 +61,7 @@ impl Activity {
         self.ahead.store(in_head, Ordering::Relaxed);
         if self.requests.load(Ordering::Relaxed) == 0 && !self.in_head.swap(true, Ordering::Relaxed)
         {
-            self.change();
+            self.change(Instant::now());
         }
     }
 
@@ -72,12 +72,12 @@ impl Activity {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request has been answered, or given up.
-    pub(crate) fn end(&self) {
+    /// A request has been answered, or given up, at this moment.
+    pub(crate) fn end(&self, at: Instant) {
         if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
             // A head that has begun to come meanwhile has its time from here on.
             self.in_head.store(self.ahead.load(Ordering::Relaxed), Ordering::Relaxed);
-            self.change();
+            self.change(at);
         }
     }
 
@@ -126,8 +126,9 @@ impl Activity {
         }
     }
 
-    fn change(&self) {
-        let millis = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    fn change(&self, at: Instant) {
+        let since = at.saturating_duration_since(self.since);
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.changed.store(millis, Ordering::Relaxed);
     }
 }
@@ -144,7 +145,7 @@ mod tests {
         tokio::time::advance(settings.request_head).await;
         assert_eq!(activity.overdue(&settings), Err(Overdue::Head));
         activity.begin();
-        activity.end();
+        activity.end(Instant::now());
         tokio::time::advance(settings.request_head).await;
         assert!(activity.overdue(&settings).is_ok());
     }
@@ -168,7 +169,7 @@ mod tests {
         activity.begin();
         tokio::time::advance(seconds(1000)).await;
         assert!(activity.overdue(&settings).is_ok());
-        activity.end();
+        activity.end(Instant::now());
         assert_eq!(activity.overdue(&settings), Ok(seconds(10)));
         tokio::time::advance(seconds(100)).await;
         assert_eq!(activity.overdue(&settings), Err(Overdue::Request));
@@ -178,7 +179,7 @@ mod tests {
         assert!(!activity.is_unused());
         activity.begin();
         activity.received(true);
-        activity.end();
+        activity.end(Instant::now());
         tokio::time::advance(seconds(10)).await;
         assert_eq!(activity.overdue(&settings), Err(Overdue::Head));
     }

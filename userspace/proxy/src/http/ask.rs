@@ -78,6 +78,7 @@ fn outgoing(asked: &Ask<'_>) -> Result<Outgoing, String> {
         path: PathAndQuery::try_from(asked.path).map_err(|error| error.to_string())?,
         authority,
         headers,
+        binds: false,
         body: None,
         websocket: false,
         count_tries: false,

@@ -18,6 +18,7 @@ use super::{
     deadline::{Deadline, Limit},
     downstream::HttpWorker,
     failure::Failure,
+    headers::Present,
     log::RequestLog,
     outgoing::{Outgoing, Spoken},
     pool::{ClusterPool, Exchanged, NoConnection, Unsent, Way},
@@ -62,6 +63,8 @@ pub(crate) struct Answered {
     pub(crate) response: Response<Incoming>,
     /// What it holds.
     pub(crate) lease: Lease,
+    /// Which headers it has.
+    pub(crate) present: Present,
 }
 
 /// What is spoken to a cluster.
@@ -92,7 +95,7 @@ impl Attempts<'_> {
         let outcome = self.send(log).await;
         let Some(picked) = self.current.take() else { return outcome };
         let seen = match &outcome {
-            Ok(answered) => Some(Observation::Answered(status_of(&answered.response))),
+            Ok(answered) => Some(Observation::Answered(status_of(answered))),
             Err(failure) => observation(failure),
         };
         if let Some(seen) = seen {
@@ -166,7 +169,7 @@ impl Attempts<'_> {
             connection.release();
             return Err(Failure::Overflow);
         };
-        let binds = binding::is_asked(&self.outgoing.headers);
+        let binds = self.outgoing.binds;
         if binds {
             self.bind(&mut connection, picked);
         }
@@ -186,7 +189,8 @@ impl Attempts<'_> {
                     self.bind(&mut connection, picked);
                 }
                 let lease = Lease { connection, request, host: None };
-                Ok(Some(Answered { response, lease }))
+                let present = Present::of(response.headers());
+                Ok(Some(Answered { response, lease, present }))
             }
             // Whatever was to be sent has not left us. A new connection on which that happens is an
             // endpoint that breaks off, and trying again is for the route to allow.
@@ -268,9 +272,9 @@ fn no_connection(why: NoConnection) -> Failure {
 }
 
 /// The status of an answer; where it is one of gRPC without a body, the status that stands for.
-fn status_of(response: &Response<Incoming>) -> u16 {
-    match grpc_status(response.headers()) {
-        None | Some(0) => response.status().as_u16(),
+fn status_of(answered: &Answered) -> u16 {
+    match grpc_status(answered.response.headers(), answered.present) {
+        None | Some(0) => answered.response.status().as_u16(),
         Some(14) => 503,
         Some(4) => 504,
         Some(2 | 13 | 15) => 500,

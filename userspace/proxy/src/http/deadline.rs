@@ -17,6 +17,7 @@ use std::{
 
 use tokio::{
     sync::oneshot,
+    task::coop,
     time::{Instant, Sleep, sleep},
 };
 
@@ -123,7 +124,7 @@ impl Deadline {
                     self.state = State::Running(Box::pin(sleep(*time)));
                 }
                 State::Running(sleep) => {
-                    ready!(sleep.as_mut().poll(cx));
+                    ready!(poll_timer(sleep.as_mut(), cx));
                     return Poll::Ready(self.limit);
                 }
             }
@@ -141,10 +142,21 @@ impl Deadline {
     }
 }
 
+/// Ready when a timer has run out. A task that has used up its turn, as one does that carries bytes
+/// without a pause, is told that none has: then the clock knows better.
+pub(super) fn poll_timer(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    if timer.as_mut().poll(cx).is_ready()
+        || (!coop::has_budget_remaining() && Instant::now() >= timer.deadline())
+    {
+        return Poll::Ready(());
+    }
+    Poll::Pending
+}
+
 impl Quiet {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Limit> {
         loop {
-            ready!(self.sleep.as_mut().poll(cx));
+            ready!(poll_timer(self.sleep.as_mut(), cx));
             let received = self.received.load(Ordering::Relaxed);
             if received == self.before && !self.moved {
                 return Poll::Ready(Limit::Quiet);

@@ -13,7 +13,7 @@ use super::{
     cors::{self, Crossing},
     downstream::{Downstream, Standing},
     forward,
-    headers::{self, Context, change, name},
+    headers::{self, Context, Present, change, name},
     inbound::{Inbound, asked},
     log::RequestLog,
     reply::{Asked, Reply},
@@ -26,10 +26,11 @@ pub(crate) async fn answer(
     downstream: Arc<Downstream>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let log = RequestLog::new(&downstream, &request);
-    let asked = asked(request.headers());
+    let present = Present::of(request.headers());
+    let log = RequestLog::new(&downstream, &request, present);
+    let asked = asked(request.headers(), present);
     let mut exchange = Exchange { downstream, log, asked, crossing: Crossing::Nothing };
-    let inbound = match Inbound::admit(request, exchange.downstream.scheme) {
+    let inbound = match Inbound::admit(request, present, exchange.downstream.scheme) {
         Ok(inbound) => inbound,
         Err(reply) => return exchange.reply(reply),
     };
@@ -173,8 +174,10 @@ pub(crate) fn happens(per_million: u32) -> bool {
 }
 
 /// An identifier in the form of a random UUID.
-pub(crate) fn request_id(headers: &mut HeaderMap) -> http::HeaderValue {
-    if let Some(known) = headers.get(name::REQUEST_ID) {
+pub(crate) fn request_id(headers: &mut HeaderMap, present: Present) -> http::HeaderValue {
+    if present.has(&name::REQUEST_ID)
+        && let Some(known) = headers.get(name::REQUEST_ID)
+    {
         return known.clone();
     }
     let id = uuid(random::next(), random::next());

@@ -9,12 +9,13 @@ use tokio::time::sleep;
 
 use super::{
     attempt::{Answered, Attempts, spoken_to},
+    binding,
     cors::{self, Crossing},
     deadline::{Deadline, Limit},
     exchange::{Exchange, change_answer, request_id},
     failure::Failure,
     hash,
-    headers::{self, Context, change, hop, name},
+    headers::{self, Context, Present, change, hop, name},
     inbound::Inbound,
     log::RequestLog,
     mirror,
@@ -87,7 +88,7 @@ pub(crate) async fn forward(
     let trying = try_all(&mut attempts, &mut ready.retries, &mut exchange.log);
     let tried = deadline.bound(trying).await;
     let elapsed = exchange.log.elapsed();
-    let Answered { response, lease } = match tried {
+    let Answered { response, lease, present } = match tried {
         Ok((Ok(answered), _)) => answered,
         Ok((Err(failure), tries)) => {
             if let Some(transport) = failure.transport() {
@@ -102,7 +103,7 @@ pub(crate) async fn forward(
         }
     };
     let (mut parts, incoming) = response.into_parts();
-    if is_ambiguous(&parts.headers) {
+    if is_ambiguous(&parts.headers, present) {
         return exchange.reply(Failure::Protocol.reply(false));
     }
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -110,7 +111,7 @@ pub(crate) async fn forward(
         // Nobody asked for it: what comes next on either connection would not be HTTP.
         return exchange.reply(Failure::Protocol.reply(false));
     }
-    hop::strip_response(&mut parts.headers);
+    hop::strip_response(&mut parts.headers, present);
     if switching {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -118,7 +119,7 @@ pub(crate) async fn forward(
     let log = &mut exchange.log;
     log.answered(parts.status.as_u16(), "via_upstream");
     log.fields().upstream_service_time = Some(elapsed);
-    log.fields().grpc_status = grpc_status(&parts.headers);
+    log.fields().grpc_status = grpc_status(&parts.headers, present);
     if settings.envoy_headers {
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         parts.headers.insert(name::SERVICE_TIME, headers::number(millis));
@@ -160,9 +161,9 @@ impl<'r> Ready<'r> {
     ) -> Self {
         let authority = forward.authority.as_ref().or(destination.authority.as_ref());
         let authority = authority.and_then(|authority| headers::value(authority));
-        let Inbound { parts, body, authority: sent, path: old, websocket, .. } = inbound;
+        let Inbound { parts, body, authority: sent, path: old, websocket, present, .. } = inbound;
         let mut set = parts.headers;
-        hop::strip_request(&mut set);
+        hop::strip_request(&mut set, present);
         let downstream = &exchange.downstream;
         if downstream.edge {
             set.remove(name::FORWARDED_PROTO);
@@ -170,11 +171,11 @@ impl<'r> Ready<'r> {
                 hop::strip_strangers(&mut set);
             }
         }
-        let timeouts = Timeouts::new(forward, &mut set, exchange.asked);
-        let retries = Retries::new(forward.retry.as_ref(), &mut set);
+        let timeouts = Timeouts::new(forward, &mut set, present, exchange.asked);
+        let retries = Retries::new(forward.retry.as_ref(), &mut set, present);
         if settings.envoy_headers {
-            exchange.log.fields().request_id = Some(request_id(&mut set));
-            if !set.contains_key(name::FORWARDED_PROTO) {
+            exchange.log.fields().request_id = Some(request_id(&mut set, present));
+            if !(present.has(&name::FORWARDED_PROTO) && set.contains_key(name::FORWARDED_PROTO)) {
                 let scheme = HeaderValue::from_static(exchange.downstream.scheme);
                 set.insert(name::FORWARDED_PROTO, scheme);
             }
@@ -187,9 +188,14 @@ impl<'r> Ready<'r> {
         }
         let flow: &FlowRecord = exchange.log.flow();
         let context = Context { flow, request: None, response: None };
-        for ops in [&route.request_headers, &destination.request_headers] {
+        let ops = [&route.request_headers, &destination.request_headers];
+        for ops in ops {
             change::apply(ops, &mut set, &context);
         }
+        let may_bind = present.has(&header::AUTHORIZATION)
+            || present.has(&header::PROXY_AUTHORIZATION)
+            || ops.iter().any(|ops| !ops.is_empty());
+        let binds = may_bind && binding::is_asked(&set);
         let received = Arc::clone(exchange.log.received());
         let room = if retries.is_possible() { settings.retry_buffer } else { 0 };
         let outgoing = Outgoing {
@@ -197,6 +203,7 @@ impl<'r> Ready<'r> {
             path: path.unwrap_or(old),
             authority: authority.unwrap_or(sent),
             headers: set,
+            binds,
             body: (!body.is_end_stream()).then(|| Sending::new(body, room, received)),
             websocket,
             count_tries: settings.envoy_headers,
@@ -207,12 +214,15 @@ impl<'r> Ready<'r> {
 
 /// Whether the length of an answer on HTTP/1 can be read in more than one way, or its coding is one that
 /// only the next hop knows.
-fn is_ambiguous(headers: &HeaderMap) -> bool {
+fn is_ambiguous(headers: &HeaderMap, present: Present) -> bool {
+    if !present.has(&header::TRANSFER_ENCODING) && !present.has(&header::CONTENT_LENGTH) {
+        return false;
+    }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let length = lengths.next();
     let several = lengths.next().is_some()
         || length.is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit));
-    let coded = headers.contains_key(header::TRANSFER_ENCODING);
+    let coded = present.has(&header::TRANSFER_ENCODING);
     several || (coded && (length.is_some() || !hop::is_only_chunked(headers)))
 }
 
@@ -250,8 +260,8 @@ async fn try_all(
     loop {
         let mut tried = attempts.attempt(log).await;
         let verdict = match &tried {
-            Ok(Answered { response, .. }) => {
-                retries.after_answer(response.status(), response.headers())
+            Ok(Answered { response, present, .. }) => {
+                retries.after_answer(response.status(), response.headers(), *present)
             }
             Err(failure) => retries.after_failure(failure),
         };
@@ -270,7 +280,7 @@ async fn try_all(
             log.flag(ResponseFlag::UpstreamOverflow);
             return (tried, attempts.number);
         };
-        if let Ok(Answered { response, lease }) = &mut tried
+        if let Ok(Answered { response, lease, .. }) = &mut tried
             && response.body().is_end_stream()
         {
             lease.release();

@@ -3,13 +3,14 @@
 pub(crate) mod change;
 mod format;
 pub(crate) mod hop;
+mod present;
 
 use std::borrow::Cow;
 
 use egressd_tables::HeaderLookup;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-pub(crate) use self::format::Context;
+pub(crate) use self::{format::Context, present::Present};
 
 /// Headers as routing reads them.
 pub(crate) struct Seen<'a>(pub(crate) &'a HeaderMap);

@@ -8,7 +8,7 @@ use http::{
 use hyper::body::Incoming;
 
 use super::{
-    headers::{Seen, hop, name},
+    headers::{Present, Seen, hop, name},
     reply::{Asked, Reply},
     settings::HEAD_COUNT,
 };
@@ -28,20 +28,27 @@ pub(crate) struct Inbound {
     pub(crate) path: PathAndQuery,
     /// It asks to speak WebSocket from here on.
     pub(crate) websocket: bool,
+    /// Which headers it has.
+    pub(crate) present: Present,
 }
 
 impl Inbound {
-    /// Takes a request in. `scheme` is that of the connection.
+    /// Takes a request in, which has `present`. `scheme` is that of the connection.
     ///
     /// # Errors
     /// It is answered without being routed.
-    pub(crate) fn admit(request: Request<Incoming>, scheme: &'static str) -> Result<Self, Reply> {
+    pub(crate) fn admit(
+        request: Request<Incoming>,
+        present: Present,
+        scheme: &'static str,
+    ) -> Result<Self, Reply> {
         let (mut parts, body) = request.into_parts();
         if parts.headers.len() > HEAD_COUNT {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Err(malformed(status, "http2.too_many_headers"));
         }
-        if parts.headers.contains_key(header::TRANSFER_ENCODING)
+        if present.has(&header::TRANSFER_ENCODING)
+            && parts.headers.contains_key(header::TRANSFER_ENCODING)
             && !hop::is_only_chunked(&parts.headers)
         {
             let status = StatusCode::NOT_IMPLEMENTED;
@@ -62,8 +69,8 @@ impl Inbound {
         let Some(path) = path.cloned() else {
             return Err(Reply::new(StatusCode::NOT_FOUND, "absolute_path_rejected"));
         };
-        let websocket = wants_websocket(&mut parts)?;
-        Ok(Self { parts, body, authority, scheme, path, websocket })
+        let websocket = present.has(&header::UPGRADE) && wants_websocket(&mut parts)?;
+        Ok(Self { parts, body, authority, scheme, path, websocket, present })
     }
 
     /// The authority as text.
@@ -87,7 +94,10 @@ impl Inbound {
 }
 
 /// In what an answer of ours is expected.
-pub(crate) fn asked(headers: &HeaderMap) -> Asked {
+pub(crate) fn asked(headers: &HeaderMap, present: Present) -> Asked {
+    if !present.has(&header::CONTENT_TYPE) {
+        return Asked::Http;
+    }
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Asked::Http };
     match kind.as_bytes().strip_prefix(b"application/grpc") {
         Some(b"") | Some([b'+' | b';', ..]) => Asked::Grpc,
@@ -208,7 +218,8 @@ mod tests {
             ("application/grpc-web", Asked::Http),
             ("text/plain", Asked::Http),
         ] {
-            assert_eq!(asked(&parts(&[("content-type", kind)], "/").headers), expected, "{kind}");
+            let headers = parts(&[("content-type", kind)], "/").headers;
+            assert_eq!(asked(&headers, Present::of(&headers)), expected, "{kind}");
         }
     }
 }

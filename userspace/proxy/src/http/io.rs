@@ -98,6 +98,19 @@ impl Write for HttpIo {
     ) -> Poll<io::Result<usize>> {
         match (self.get_mut(), bufs) {
             (Self::Plain(stream), [only]) => stream.poll_send(cx, only),
+            (Self::Plain(stream), _)
+                if bufs.iter().map(|one| one.len()).sum::<usize>() <= SMALL =>
+            {
+                // A head and a short body: copying them costs less than telling the kernel of two.
+                let (mut all, mut filled) = ([0; SMALL], 0);
+                for one in bufs {
+                    if let Some(space) = all.get_mut(filled..filled + one.len()) {
+                        space.copy_from_slice(one);
+                        filled += one.len();
+                    }
+                }
+                stream.poll_send(cx, all.get(..filled).unwrap_or_default())
+            }
             (Self::Plain(stream), _) => stream.poll_write_with(cx, |fd| {
                 let mut control = SendAncillaryBuffer::default();
                 sendmsg(fd, bufs, &mut control, SendFlags::NOSIGNAL)
@@ -127,3 +140,6 @@ impl Write for HttpIo {
         }
     }
 }
+
+/// Bytes in several pieces that are put together before they are sent.
+const SMALL: usize = 2048;

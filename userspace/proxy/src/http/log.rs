@@ -12,7 +12,10 @@ use std::{
 use http::{Request, Version, header};
 use tokio::time::Instant;
 
-use super::{downstream::Downstream, headers::name};
+use super::{
+    downstream::Downstream,
+    headers::{Present, name},
+};
 use crate::record::{FlowRecord, HttpFields, Outcome, ResponseFlag, TransportFailure};
 
 /// The record of a request in the making. [`RequestLog::finish`] ends it; dropped without that, the
@@ -27,15 +30,20 @@ pub(crate) struct RequestLog {
 
 impl RequestLog {
     /// Starts the record of a request.
-    pub(crate) fn new<B>(downstream: &Arc<Downstream>, request: &Request<B>) -> Box<Self> {
+    pub(crate) fn new<B>(
+        downstream: &Arc<Downstream>,
+        request: &Request<B>,
+        present: Present,
+    ) -> Box<Self> {
         let mut fields = HttpFields::new(request.version());
         fields.method = Some(request.method().clone());
         fields.path = request.uri().path_and_query().cloned();
         let headers = request.headers();
         fields.authority = headers.get(header::HOST).cloned();
         fields.user_agent = headers.get(header::USER_AGENT).cloned();
-        fields.forwarded_for = headers.get(name::FORWARDED_FOR).cloned();
-        fields.request_id = headers.get(name::REQUEST_ID).cloned();
+        let known = |name| present.has(&name).then(|| headers.get(name)).flatten().cloned();
+        fields.forwarded_for = known(name::FORWARDED_FOR);
+        fields.request_id = known(name::REQUEST_ID);
         Box::new(Self::of(downstream, fields))
     }
 
@@ -119,8 +127,9 @@ impl RequestLog {
             self.flow.outcome = Outcome::Completed;
         }
         self.flow.bytes_received = self.received.load(Ordering::Relaxed);
-        self.flow.duration = self.started.elapsed();
-        self.downstream.activity.end();
+        let ended = Instant::now();
+        self.flow.duration = ended.saturating_duration_since(self.started);
+        self.downstream.activity.end(ended);
         self.downstream.records().record(&self.flow);
     }
 }

@@ -44,6 +44,7 @@ pub(crate) fn send(
             path: original.path.clone(),
             authority: original.authority.clone(),
             headers: original.headers.clone(),
+            binds: original.binds,
             body: None,
             websocket: false,
             count_tries: false,
@@ -88,12 +89,11 @@ impl Copy {
             }
         };
         let _request = pool.circuit.permit(Limited::Requests, cluster.pool.max_requests)?;
-        let binds = binding::is_asked(&outgoing.headers);
         let request = outgoing.build_with(spoken, 1, body);
         let Exchanged::Answered(response) = connection.send(request).await.ok()? else {
             return None;
         };
-        if binds || binding::is_offered(response.status(), response.headers()) {
+        if outgoing.binds || binding::is_offered(response.status(), response.headers()) {
             connection.bind(None);
         }
         let mut incoming = response.into_body();

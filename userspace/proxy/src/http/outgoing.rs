@@ -22,6 +22,8 @@ pub(crate) struct Outgoing {
     pub(crate) authority: HeaderValue,
     /// Everything else.
     pub(crate) headers: HeaderMap,
+    /// It authenticates the connection it is sent on.
+    pub(crate) binds: bool,
     /// The body; nothing if there is none.
     pub(crate) body: Option<Sending>,
     /// It asks to speak WebSocket.
@@ -129,6 +131,7 @@ mod tests {
             path: PathAndQuery::from_static("/x?y"),
             authority: HeaderValue::from_static("a.example:8080"),
             headers,
+            binds: false,
             body: None,
             websocket: false,
             count_tries: true,

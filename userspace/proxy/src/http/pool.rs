@@ -34,6 +34,7 @@ use super::{
     upstream::{Connector, NotConnected, Origin, Picked, Target, bare_host},
 };
 use crate::{
+    FastMap,
     addrs::{ClientAddr, OriginalDst, UpstreamAddr},
     cluster::Mesh,
 };
@@ -43,7 +44,7 @@ pub(crate) struct Pools {
     me: Weak<Self>,
     connector: Arc<dyn Connector>,
     circuits: Arc<Circuits>,
-    clusters: Mutex<HashMap<Arc<str>, Arc<ClusterPool>>>,
+    clusters: Mutex<FastMap<Arc<str>, Arc<ClusterPool>>>,
     sweeping: AtomicBool,
 }
 
@@ -158,7 +159,7 @@ impl Pools {
         &*self.connector
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<ClusterPool>>> {
+    fn lock(&self) -> MutexGuard<'_, FastMap<Arc<str>, Arc<ClusterPool>>> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

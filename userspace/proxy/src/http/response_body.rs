@@ -18,7 +18,7 @@ use super::{
     circuit::Permit,
     deadline::Limit,
     failure::broken_details,
-    headers::{hop, name},
+    headers::{Present, hop, name},
     log::RequestLog,
     outgoing::{Outgoing, Spoken},
     pool::{Exchanged, H1, H2, Unsent},
@@ -129,7 +129,7 @@ impl ResponseBody {
         if let Some(data) = frame.data_ref() {
             log.sent(data.len());
         } else if let Some(trailers) = frame.trailers_ref() {
-            let status = grpc_status(trailers);
+            let status = grpc_status(trailers, Present::of(trailers));
             log.fields().grpc_status = status.or(log.fields().grpc_status);
         }
     }
@@ -233,7 +233,10 @@ impl UpstreamConnection {
 }
 
 /// The gRPC status in headers or trailers.
-pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+pub(crate) fn grpc_status(headers: &HeaderMap, present: Present) -> Option<u16> {
+    if !present.has(&name::GRPC_STATUS) {
+        return None;
+    }
     headers.get(name::GRPC_STATUS)?.to_str().ok()?.trim().parse().ok()
 }
 

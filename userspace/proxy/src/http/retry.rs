@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{
     failure::Failure,
-    headers::{name, take_number},
+    headers::{Present, name, take_number},
     response_body::grpc_status,
 };
 use crate::random;
@@ -37,16 +37,23 @@ pub(crate) enum Verdict {
 
 impl<'a> Retries<'a> {
     /// The rules of a request; the application's wishes are taken out of its headers.
-    pub(crate) fn new(policy: Option<&'a RetryPolicy>, headers: &mut HeaderMap) -> Self {
+    pub(crate) fn new(
+        policy: Option<&'a RetryPolicy>,
+        headers: &mut HeaderMap,
+        present: Present,
+    ) -> Self {
         let words = |value: http::HeaderValue| value.to_str().ok().map(Box::<str>::from);
-        let asked = headers.remove(name::RETRY_ON).and_then(words);
-        let grpc = headers.remove(name::RETRY_GRPC_ON).and_then(words);
+        let mut take = |name| present.has(&name).then(|| headers.remove(name)).flatten();
+        let asked = take(name::RETRY_ON).and_then(words);
+        let grpc = take(name::RETRY_GRPC_ON).and_then(words);
+        let codes = take(name::RETRIABLE_CODES);
         let asked = match (asked, grpc) {
             (Some(one), Some(other)) => Some(format!("{one},{other}").into()),
             (one, other) => one.or(other),
         };
-        let most = take_number(headers, &name::MAX_RETRIES);
-        let codes = headers.remove(name::RETRIABLE_CODES);
+        let most =
+            present.has(&name::MAX_RETRIES).then(|| take_number(headers, &name::MAX_RETRIES));
+        let most = most.flatten();
         let codes = codes.as_ref().and_then(|codes| codes.to_str().ok()).unwrap_or_default();
         let codes = codes.split(',').filter_map(|code| code.trim().parse().ok()).collect();
         let by_route = policy.map_or(u32::from(asked.is_some()), |policy| policy.attempts);
@@ -61,8 +68,13 @@ impl<'a> Retries<'a> {
     }
 
     /// Judges an answer.
-    pub(crate) fn after_answer(&mut self, status: StatusCode, headers: &HeaderMap) -> Verdict {
-        self.judge(|rules| rules.wants_answer_again(status.as_u16(), headers))
+    pub(crate) fn after_answer(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        present: Present,
+    ) -> Verdict {
+        self.judge(|rules| rules.wants_answer_again(status.as_u16(), headers, present))
     }
 
     /// Judges a failure.
@@ -92,8 +104,8 @@ impl<'a> Retries<'a> {
         Duration::from_nanos(random::below(nanos))
     }
 
-    fn wants_answer_again(&self, status: u16, headers: &HeaderMap) -> bool {
-        let grpc = grpc_status(headers);
+    fn wants_answer_again(&self, status: u16, headers: &HeaderMap, present: Present) -> bool {
+        let grpc = grpc_status(headers, present);
         // The most frequent case by far, and the words need not be looked at.
         if status < 400 && grpc.is_none() && self.no_codes() {
             return false;
@@ -183,8 +195,11 @@ mod tests {
         if let Some(grpc) = grpc {
             headers.insert(name::GRPC_STATUS, HeaderValue::from(grpc));
         }
-        Retries::new(Some(&policy), &mut HeaderMap::new())
-            .after_answer(StatusCode::from_u16(status).unwrap(), &headers)
+        Retries::new(Some(&policy), &mut HeaderMap::new(), Present::default()).after_answer(
+            StatusCode::from_u16(status).unwrap(),
+            &headers,
+            Present::of(&headers),
+        )
     }
 
     #[test]
@@ -213,7 +228,8 @@ mod tests {
     fn failures() {
         let on = |words: &str, failure: &Failure| {
             let policy = policy(words, &[]);
-            Retries::new(Some(&policy), &mut HeaderMap::new()).after_failure(failure)
+            Retries::new(Some(&policy), &mut HeaderMap::new(), Present::default())
+                .after_failure(failure)
                 == Verdict::Again
         };
         let unconnected = Failure::NotConnected(TransportFailure::Timeout);
@@ -236,7 +252,7 @@ mod tests {
     #[test]
     fn tries_run_out() {
         let policy = RetryPolicy { attempts: 2, ..policy("5xx", &[]) };
-        let mut retries = Retries::new(Some(&policy), &mut HeaderMap::new());
+        let mut retries = Retries::new(Some(&policy), &mut HeaderMap::new(), Present::default());
         let failure = Failure::Terminated;
         assert_eq!(retries.after_failure(&failure), Verdict::Again);
         assert!(retries.pause() < DEFAULT_BACKOFF);
@@ -253,10 +269,11 @@ mod tests {
         headers.insert(name::RETRY_ON, HeaderValue::from_static("gateway-error"));
         headers.insert(name::MAX_RETRIES, HeaderValue::from_static("3"));
         headers.insert(name::RETRIABLE_CODES, HeaderValue::from_static("418"));
-        let retries = Retries::new(None, &mut headers);
+        let present = Present::of(&headers);
+        let retries = Retries::new(None, &mut headers, present);
         assert_eq!(retries.left, 3);
         assert!(retries.on("gateway-error") && !retries.on("5xx"));
         assert!(headers.is_empty());
-        assert!(!Retries::new(None, &mut HeaderMap::new()).is_possible());
+        assert!(!Retries::new(None, &mut HeaderMap::new(), Present::default()).is_possible());
     }
 }

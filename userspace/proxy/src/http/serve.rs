@@ -7,8 +7,11 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -24,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::incoming::AppIo;
 use super::{
     activity::Overdue,
-    deadline::Limit,
+    deadline::{Limit, poll_timer},
     downstream::Downstream,
     exchange::answer,
     io::HttpIo,
@@ -87,6 +90,9 @@ async fn serve_http1(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
     });
     let io = AppIo::new(io, Arc::clone(downstream), Speaks::Http1);
     let mut builder = http1::Builder::new();
+    // That the application has gone is seen by [`AppIo`]; for hyper to see it, each request would cost
+    // a buffer that nothing is read into.
+    builder.half_close(true);
     // Waiting for heads is limited by [`Overdue`], without a timer a request.
     builder.header_read_timeout(None).max_header_size(HEAD_SIZE).auto_date_header(false);
     let mut connection = builder.serve_connection(io, service);
@@ -179,19 +185,21 @@ async fn run<C: Future<Output = hyper::Result<()>> + Unpin>(
 ) -> Ended {
     let settings = &downstream.worker.settings;
     let (mut drain, mut retired) = (pin!(drain), pin!(downstream.when_retired()));
-    let mut draining = false;
+    let (mut draining, called) = (false, Arc::<Called>::default());
+    let bell = Waker::from(Arc::clone(&called));
     let mut timer = pin!(sleep(settings.request_head.min(settings.idle_connection)));
     poll_fn(|cx| {
-        if !draining && (drain.as_mut().poll(cx).is_ready() || retired.as_mut().poll(cx).is_ready())
-        {
-            draining = true;
-            shutdown(connection);
+        if !draining && called.take(cx) {
+            let cx = &mut Context::from_waker(&bell);
+            if drain.as_mut().poll(cx).is_ready() || retired.as_mut().poll(cx).is_ready() {
+                draining = true;
+                shutdown(connection);
+            }
         }
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
             return Poll::Ready(Ended::Itself(ended));
         }
-        // A task that has used up its turn is told that no timer has run out: the clock knows better.
-        while timer.as_mut().poll(cx).is_ready() || Instant::now() >= timer.deadline() {
+        while poll_timer(timer.as_mut(), cx).is_ready() {
             match downstream.activity.overdue(settings) {
                 Ok(left) => timer.as_mut().reset(Instant::now() + left.max(SHORTEST)),
                 Err(overdue) => return Poll::Ready(Ended::Overdue(overdue)),
@@ -200,6 +208,36 @@ async fn run<C: Future<Output = hyper::Result<()>> + Unpin>(
         Poll::Pending
     })
     .await
+}
+
+/// Whether somebody called a connection's task to end it: most of its turns are for other reasons, and
+/// need not ask.
+#[derive(Debug, Default)]
+struct Called {
+    /// Nobody has, since that was asked.
+    not: AtomicBool,
+    /// The connection's task, which is one and the same all the time.
+    task: Mutex<Option<Waker>>,
+}
+
+impl Called {
+    /// Whether somebody did; at first nobody has been asked, so that it is as if.
+    fn take(&self, cx: &Context<'_>) -> bool {
+        if self.not.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        true
+    }
+}
+
+impl Wake for Called {
+    fn wake(self: Arc<Self>) {
+        self.not.store(false, Ordering::Release);
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.wake_by_ref();
+        }
+    }
 }
 
 /// Records something that is no request, and what it was answered with.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::{
     deadline::Limit,
-    headers::{self, name, take_number},
+    headers::{self, Present, name, take_number},
     reply::Asked,
 };
 
@@ -22,13 +22,19 @@ pub(crate) struct Timeouts {
 
 impl Timeouts {
     /// Reads the limits; what the application says in Envoy's headers is taken out of them.
-    pub(crate) fn new(forward: &Forward, headers: &mut HeaderMap, asked: Asked) -> Self {
-        let route = match take_number(headers, &name::TIMEOUT) {
+    pub(crate) fn new(
+        forward: &Forward,
+        headers: &mut HeaderMap,
+        present: Present,
+        asked: Asked,
+    ) -> Self {
+        let mut take = |name| present.has(&name).then(|| take_number(headers, &name)).flatten();
+        let route = match take(name::TIMEOUT) {
             Some(0) => None,
             Some(millis) => Some(Duration::from_millis(millis)),
             None => forward.timeout,
         };
-        let each = match take_number(headers, &name::TRY_TIMEOUT) {
+        let each = match take(name::TRY_TIMEOUT) {
             Some(0) => None,
             Some(millis) => Some(Duration::from_millis(millis)),
             None => forward.retry.as_ref().and_then(|retry| retry.per_try_timeout),
@@ -95,7 +101,8 @@ mod tests {
         for (name, value) in lines {
             headers.insert(*name, HeaderValue::from_static(value));
         }
-        let timeouts = Timeouts::new(&forward, &mut headers, Asked::Grpc);
+        let present = Present::of(&headers);
+        let timeouts = Timeouts::new(&forward, &mut headers, present, Asked::Grpc);
         assert!(headers.keys().all(|name| *name == name::GRPC_TIMEOUT));
         timeouts
     }

@@ -6,13 +6,13 @@
 
 use std::{
     cell::RefCell,
-    future::poll_fn,
-    pin::pin,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
 use hyper::rt::Executor;
+use pin_project_lite::pin_project;
 
 use super::deadline::{Deadline, Limit};
 
@@ -74,20 +74,30 @@ impl Watched {
 }
 
 /// Runs the task of an application's connection, or of one request of it, until it ends or the answer
-/// on its way has had its time.
-pub(super) async fn watching<T>(work: impl Future<Output = T>) -> Result<T, Limit> {
-    let watched = async {
-        let mut work = pin!(work);
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => WATCHED.with(|place| match &*place.borrow() {
-                Some(watched) => watched.poll(cx).map(Err),
-                None => Poll::Pending,
-            }),
+/// on its way has had its time. The future is as large as `work`: there is one for each request.
+pub(super) fn watching<F: Future>(work: F) -> impl Future<Output = Result<F::Output, Limit>> {
+    WATCHED.scope(RefCell::new(None), Watching { work })
+}
+
+pin_project! {
+    struct Watching<F> {
+        #[pin]
+        work: F,
+    }
+}
+
+impl<F: Future> Future for Watching<F> {
+    type Output = Result<F::Output, Limit>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(done) = self.project().work.poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        WATCHED.with(|place| match &*place.borrow() {
+            Some(watched) => watched.poll(cx).map(Err),
+            None => Poll::Pending,
         })
-        .await
-    };
-    WATCHED.scope(RefCell::new(None), watched).await
+    }
 }
 
 /// Gives each request of an HTTP/2 connection a task that is [`watching`].
@@ -96,10 +106,6 @@ pub(super) struct Tasks;
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     fn execute(&self, request: F) {
-        tokio::spawn(async {
-            if let Err(limit) = watching(request).await {
-                tracing::debug!(?limit, "an answer that nobody took has had its time");
-            }
-        });
+        tokio::spawn(watching(request));
     }
 }

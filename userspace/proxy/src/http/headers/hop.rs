@@ -5,23 +5,20 @@ use http::{
     header::{self, HeaderName},
 };
 
-use super::name;
+use super::{Present, name};
 
 /// Takes out of a request what is between the application and us.
-pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    let trailers = wants_trailers(headers);
-    strip_common(headers);
-    headers.remove(header::EXPECT);
+pub(crate) fn strip_request(headers: &mut HeaderMap, present: Present) {
+    let trailers = present.has(&header::TE) && wants_trailers(headers);
+    strip_common(headers, present);
     // Nobody but who has verified a certificate may say whose it was.
-    headers.remove(name::FORWARDED_CLIENT_CERT);
-    headers.remove(name::HTTP2_SETTINGS);
+    for name in [header::EXPECT, name::FORWARDED_CLIENT_CERT, name::HTTP2_SETTINGS] {
+        present.remove(headers, &name);
+    }
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    // The mesh's own notes about a workload are nobody's business outside.
-    headers.remove(name::PEER_METADATA);
-    headers.remove(name::PEER_METADATA_ID);
-    headers.remove(name::DECORATOR_OPERATION);
+    strip_notes(headers, present);
 }
 
 /// Takes out of a stranger's request what steers a proxy and what only we can say, as Envoy does at the
@@ -36,17 +33,22 @@ pub(crate) fn strip_strangers(headers: &mut HeaderMap) {
 }
 
 /// Takes out of an answer what is between us and the upstream.
-pub(crate) fn strip_response(headers: &mut HeaderMap) {
-    strip_common(headers);
-    headers.remove(name::PEER_METADATA);
-    headers.remove(name::PEER_METADATA_ID);
-    headers.remove(name::DECORATOR_OPERATION);
+pub(crate) fn strip_response(headers: &mut HeaderMap, present: Present) {
+    strip_common(headers, present);
+    strip_notes(headers, present);
+}
+
+/// The mesh's own notes about a workload are nobody's business outside.
+fn strip_notes(headers: &mut HeaderMap, present: Present) {
+    for name in [name::PEER_METADATA, name::PEER_METADATA_ID, name::DECORATOR_OPERATION] {
+        present.remove(headers, &name);
+    }
 }
 
 /// Takes out of trailers what is between us and one side, and what says where a message ends: on HTTP/1
 /// anybody may write it there, and on HTTP/2 it may end the connection, which others share.
 pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
-    strip_common(trailers);
+    strip_common(trailers, Present::of(trailers));
     for name in [header::CONTENT_LENGTH, header::HOST, header::TRAILER] {
         trailers.remove(name);
     }
@@ -68,8 +70,8 @@ pub(crate) fn is_only_chunked(headers: &HeaderMap) -> bool {
         && codings.next().is_none()
 }
 
-fn strip_common(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+fn strip_common(headers: &mut HeaderMap, present: Present) {
+    if present.has(&header::CONNECTION) {
         strip_named(headers);
     }
     for name in [
@@ -79,7 +81,7 @@ fn strip_common(headers: &mut HeaderMap) {
         name::KEEP_ALIVE,
         name::PROXY_CONNECTION,
     ] {
-        headers.remove(name);
+        present.remove(headers, &name);
     }
 }
 
@@ -117,7 +119,8 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        strip_request(&mut headers);
+        let present = Present::of(&headers);
+        strip_request(&mut headers, present);
         headers.keys().map(ToString::to_string).collect()
     }
 

@@ -254,3 +254,28 @@ async fn an_answer_nobody_takes_is_quiet() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     assert_eq!(bed.said().await, "200 SI stream_idle_timeout");
 }
+
+#[tokio::test]
+async fn a_limit_holds_although_bytes_never_pause() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    // A server that sends as fast as it is read, and a client that reads as fast as it is sent to.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let listener = listener.into_std().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (mut socket, _) = listener.accept().unwrap();
+        assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
+        socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        while socket.write_all(&[b'x'; 65536]).is_ok() {}
+    });
+    let route = forwarding(limited(300, 0, "5xx", 0));
+    let bed = bed().host("a", route, &[addr]).start().await;
+    let mut stream = crate::testing::dial(bed.front).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut some = vec![0; 1 << 20];
+    let reading = async { while let Ok(1..) = stream.read(&mut some).await {} };
+    tokio::time::timeout(crate::testing::PATIENCE, reading).await.expect("an end");
+    assert_eq!(bed.said().await, "200 UT response_timeout");
+}
