@@ -280,7 +280,8 @@ impl Datagrams {
     fn send(&mut self, ticket: u64, server: SocketAddr) -> Result<(), PoolError> {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return Ok(()) };
         if self.shared.upstreams.load().is_local(server) {
-            let pile = self.piles.add(server, waiting.requester.query());
+            let requester = &waiting.requester;
+            let pile = self.piles.add(server, requester.asker(), requester.query());
             waiting.pile = pile;
             if pile.is_none() {
                 self.shared.metrics.upstream_loops.increment();
@@ -347,6 +348,14 @@ impl Datagrams {
 }
 
 impl Requester {
+    /// Whose it is; nobody's if it is ours.
+    fn asker(&self) -> Option<Asker> {
+        match self {
+            Self::Client(client) => Some(client.asker),
+            Self::Probe { .. } => None,
+        }
+    }
+
     fn query(&self) -> &[u8] {
         match self {
             Self::Client(client) => &client.query,
@@ -369,22 +378,23 @@ impl Requester {
     }
 }
 
-/// How many questions of one kind are with a server on this node. A loop that the probe has not
-/// shown piles them up.
+/// How many questions of one kind are with a server on this node, for each who asks. A loop that the
+/// probe has not shown piles up those of the server itself; somebody else who repeats a question
+/// keeps it from nobody.
 #[derive(Default)]
 struct Piles {
     counts: HashMap<Pile, usize>,
     hasher: RandomState,
 }
 
-/// A server and the hash of a question.
+/// A server, and the hash of a question and of who asks it.
 type Pile = (SocketAddr, u64);
 
 impl Piles {
     /// Counts a question; nothing if there are too many of it.
-    fn add(&mut self, server: SocketAddr, query: &[u8]) -> Option<Pile> {
+    fn add(&mut self, server: SocketAddr, asker: Option<Asker>, query: &[u8]) -> Option<Pile> {
         let question = query.get(wire::HEADER..).unwrap_or_default().to_ascii_lowercase();
-        let pile = (server, self.hasher.hash_one(question));
+        let pile = (server, self.hasher.hash_one((asker, question)));
         let count = self.counts.entry(pile).or_default();
         if *count >= MAX_PILE {
             return None;
