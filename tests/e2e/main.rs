@@ -6,6 +6,7 @@
 
 mod access;
 mod clients;
+mod direct;
 mod doors;
 mod families;
 mod hosts;

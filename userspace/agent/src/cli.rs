@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Print a running daemon's metrics, in Prometheus' text format.
     Metrics(Metrics),
+    /// Remove what a daemon has left pinned in the kernel: its programs are detached.
+    Cleanup(Cleanup),
 }
 
 /// `egressd run`.
@@ -49,6 +51,21 @@ pub(crate) struct Run {
     /// Serve administration on this socket, in place of `adminSocket`.
     #[arg(long, value_name = "PATH")]
     pub(crate) admin: Option<PathBuf>,
+    /// Leave the programs attached at the end, as they are after SIGKILL, for the next daemon to
+    /// adopt: needs `capture.pinDirectory` in a bpffs.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// `egressd cleanup`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 nothing is left, 3 a daemon runs, or it cannot be removed.")]
+pub(crate) struct Cleanup {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Where it is pinned, in place of `capture.pinDirectory`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pins: Option<PathBuf>,
 }
 
 /// Where the configuration is.

@@ -25,7 +25,7 @@ use serde::Deserialize;
 
 pub(crate) use self::{
     access_log::{AccessLogConfig, AccessLogSettings, LogEncoding},
-    capture::{CaptureConfig, Namespaces, OnProxyDown},
+    capture::{CaptureConfig, Namespaces, OnProxyDown, PIN_DIRECTORY},
     dns::{DnsCapture, DnsConfig},
     fault::ConfigError,
 };
@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) resources: Resources,
     /// Where state is kept.
     pub(crate) state_directory: PathBuf,
+    /// Programs stay attached when the daemon is told to end: `--keep`.
+    pub(crate) keep: bool,
     /// The administration socket.
     pub(crate) admin_socket: PathBuf,
     /// Where metrics are read by TCP; nowhere by default.
@@ -200,6 +202,7 @@ impl Config {
             admin_socket: file.admin_socket,
             metrics_address: file.metrics_address,
             capture,
+            keep: false,
             path_mode: file.path.into(),
             strict: file.strict,
             answers: file.answers,
@@ -241,7 +244,7 @@ mod tests {
              stateDirectory: /tmp/s\n\
              adminSocket: /tmp/a\n\
              metricsAddress: 127.0.0.1:15090\n\
-             capture: {cgroups: [/sys/fs/cgroup/x], onProxyDown: reject, excludeCidrs: [10.0.0.0/8], excludePorts: [22], port: 16001, namespaces: all}\n\
+             capture: {cgroups: [/sys/fs/cgroup/x], onProxyDown: reject, excludeCidrs: [10.0.0.0/8], excludePorts: [22], port: 16001, namespaces: all, pinDirectory: /sys/fs/bpf/x}\n\
              path: auto\n\
              strict: true\n\
              answers: istio\n\

@@ -2,6 +2,7 @@
 
 mod admin;
 mod check;
+mod cleanup;
 mod cli;
 mod config;
 mod exit;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Config(args) => show::show(&args),
         Command::Status(args) => status::status(&args),
         Command::Metrics(args) => status::metrics(&args),
+        Command::Cleanup(args) => cleanup::cleanup(&args),
     }
     .into()
 }

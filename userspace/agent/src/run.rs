@@ -131,6 +131,7 @@ fn configure(args: &cli::Run) -> Result<Config, ConfigError> {
     if let Some(state) = &args.state {
         config.state_directory.clone_from(state);
     }
+    config.keep = args.keep;
     if let Some(admin) = &args.admin {
         config.admin_socket.clone_from(admin);
     }
@@ -144,6 +145,6 @@ fn settings(config: &Config, dns: &dns::Plan) -> egressd_datapath::Settings {
         port: config.capture.port,
         reject_on_proxy_down: config.capture.on_proxy_down == OnProxyDown::Reject,
         dns: dns.settings(config.capture.dns_port()),
-        pins: None,
+        pins: config.capture.pin_directory.clone(),
     }
 }

@@ -4,6 +4,7 @@ mod clusters;
 mod endpoints;
 mod filter;
 mod listeners;
+mod programs;
 mod routes;
 mod running;
 mod table;
@@ -37,6 +38,7 @@ Examples:
   egressd config endpoints --port 443 --output json
   egressd config routes --name 80
   egressd config vips --admin
+  egressd config programs --measure 10
 
 Exit status: 0 printed, 1 the configuration is rejected, 2 wrong usage, 3 no daemon answers.")]
 pub(crate) struct Args {
@@ -54,6 +56,10 @@ pub(crate) struct Args {
         default_missing_value = "/run/egressd/admin.sock"
     )]
     admin: Option<PathBuf>,
+    /// How long the programs are measured, in seconds, for `programs`: what they do in that time is
+    /// shown. 0 shows what was measured since they were loaded, if kernel.bpf_stats_enabled is set.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    measure: u64,
     /// How it is printed: as columns for people; or as JSON, one array.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -72,18 +78,28 @@ enum Part {
     Routes,
     /// The addresses that stand for hosts: written, and allocated.
     Vips,
+    /// The programs in the kernel of a running daemon: how often they ran and for how long.
+    Programs,
     /// Everything, as JSON.
     Dump,
 }
 
 /// Shows a part.
 pub(crate) fn show(args: &Args) -> Exit {
+    if args.part == Part::Programs {
+        let default = PathBuf::from("/run/egressd/admin.sock");
+        let socket = args.admin.as_ref().unwrap_or(&default);
+        return programs::show(socket, args.measure, args.output);
+    }
     if let Some(socket) = &args.admin {
         return match args.part {
             Part::Vips => running::vips(socket, &args.filter, args.output),
-            Part::Listeners | Part::Clusters | Part::Endpoints | Part::Routes | Part::Dump => {
-                only_vips()
-            }
+            Part::Listeners
+            | Part::Clusters
+            | Part::Endpoints
+            | Part::Routes
+            | Part::Programs
+            | Part::Dump => only_vips(),
         };
     }
     let compiled = match args.offline.request().compile() {
@@ -98,7 +114,9 @@ pub(crate) fn show(args: &Args) -> Exit {
 
 #[expect(clippy::print_stderr, reason = "this is how a command complains")]
 fn only_vips() -> Exit {
-    eprintln!("egressd: a running daemon shows its `vips` only; leave --admin out for the others");
+    eprintln!(
+        "egressd: a running daemon shows its `vips` and `programs` only; leave --admin out for the others"
+    );
     Exit::Usage
 }
 
@@ -106,7 +124,7 @@ fn print(args: &Args, compiled: &Compiled) -> io::Result<()> {
     let out = &mut io::BufWriter::new(io::stdout().lock());
     let (tables, filter) = (&compiled.tables, &args.filter);
     match (args.part, args.output) {
-        (Part::Dump, _) => json_lines(&dump(compiled, filter), out)?,
+        (Part::Dump | Part::Programs, _) => json_lines(&dump(compiled, filter), out)?,
         (Part::Listeners, Output::Text) => listeners::table(tables, filter).print(out)?,
         (Part::Listeners, Output::Json) => json_lines(&listeners::json(tables, filter), out)?,
         (Part::Clusters, Output::Text) => clusters::table(tables, filter).print(out)?,

@@ -52,5 +52,5 @@ pub use netns::{NetnsCookie, in_netns_of};
 pub use originals::{Originals, Socket};
 pub use owners::{Protocol, SocketOwner, SocketOwners};
 pub use pins::cleanup;
-pub use programs::ProgramStats;
+pub use programs::{ProgramStats, measure_programs};
 pub use rows::KernelTable;

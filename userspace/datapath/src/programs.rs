@@ -1,8 +1,12 @@
 //! What the programs cost.
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
-use aya::{Ebpf, programs::ProgramInfo};
+use aya::{
+    Ebpf,
+    programs::ProgramInfo,
+    sys::{Stats, enable_stats},
+};
 
 use crate::error::Error;
 
@@ -21,6 +25,14 @@ pub struct ProgramStats {
     pub verified_instructions: u32,
     /// Bytes of machine code.
     pub size: u32,
+}
+
+/// Measures the run time and count of all programs of the machine while what is returned is kept.
+///
+/// # Errors
+/// What the kernel says; it needs CAP_SYS_ADMIN.
+pub fn measure_programs() -> Result<OwnedFd, Error> {
+    enable_stats(Stats::RunTime).map_err(Error::bpf("measuring programs"))
 }
 
 /// Every program that is loaded, by name.

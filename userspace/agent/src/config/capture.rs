@@ -21,7 +21,13 @@ pub(crate) struct CaptureConfig {
     pub(crate) port: u16,
     /// In which network namespaces connections are captured.
     pub(crate) namespaces: Namespaces,
+    /// Where programs, counts and connections are pinned, so that they outlive the daemon's sudden
+    /// end; nothing: nowhere.
+    pub(crate) pin_directory: Option<PathBuf>,
 }
+
+/// Where pins are by default: a folder of bpffs.
+pub(crate) const PIN_DIRECTORY: &str = "/sys/fs/bpf/egressd";
 
 /// `capture.namespaces`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
@@ -68,6 +74,7 @@ pub(super) struct CaptureFile {
     exclude_ports: Vec<u16>,
     port: u16,
     namespaces: Namespaces,
+    pin_directory: PathBuf,
 }
 
 impl Default for CaptureFile {
@@ -79,6 +86,7 @@ impl Default for CaptureFile {
             exclude_ports: Vec::new(),
             port: 15001,
             namespaces: Namespaces::default(),
+            pin_directory: PathBuf::from(PIN_DIRECTORY),
         }
     }
 }
@@ -107,6 +115,7 @@ impl CaptureFile {
             exclude_ports: self.exclude_ports,
             port: self.port,
             namespaces: self.namespaces,
+            pin_directory: Some(self.pin_directory).filter(|path| !path.as_os_str().is_empty()),
         }
     }
 }

@@ -29,7 +29,7 @@ use super::{
     namespaces::{Namespaces, SWEEP},
     notify::Notify,
     report, settings,
-    state::State,
+    state::{Measuring, State},
     watchdog::{Pulse, Reading, Watchdog},
 };
 use crate::{
@@ -145,7 +145,13 @@ pub(super) async fn run(
     watchdog.drain();
     manager.say("STOPPING=1");
     tracing::info!(flows = state.server.stats().active, "draining");
-    state.datapath().stop_capture();
+    let kept = config.keep && state.datapath().keep();
+    if config.keep && !kept {
+        tracing::warn!("--keep has no effect: nothing is pinned (see capture.pinDirectory)");
+    }
+    if !kept {
+        state.datapath().stop_capture();
+    }
     work.drain(config.drain_timeout).await;
     serving.abort();
     if let Some(metrics) = metrics {
@@ -437,6 +443,9 @@ fn answer(state: &State, command: &str) -> String {
         "status" => state.status().to_string(),
         "metrics" => state.metrics(),
         "direct" => state.direct_counts().to_string(),
+        "programs" => state.programs(),
+        "programs on" => state.measure(Measuring::On),
+        "programs off" => state.measure(Measuring::Off),
         "vips" => known_hosts::json(state)
             .unwrap_or_else(|error| serde_json::json!({"error": error.to_string()}))
             .to_string(),

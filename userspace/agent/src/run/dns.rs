@@ -16,7 +16,7 @@ use egressd_dns::{
     Paths, Resolver, ResolverSettings, Server, Services, SocketKind, SystemDns, Upstream,
     Upstreams, Wiring, plain_socket,
 };
-use egressd_proxy::{Addresses, Resolving, SocketFactory};
+use egressd_proxy::{Addresses, NameEvent, NameListener, Resolving, SocketFactory};
 use egressd_tables::{IpFamilies, Tables};
 use tokio::runtime::Handle;
 
@@ -311,6 +311,20 @@ pub(super) struct ForProxy {
 impl egressd_proxy::Resolver for ForProxy {
     fn cached(&self, name: &str, families: IpFamilies) -> Option<Addresses> {
         self.resolver.cached(name, families)
+    }
+
+    fn peek(&self, name: &str, families: IpFamilies) -> Option<Addresses> {
+        self.resolver.peek(name, families)
+    }
+
+    fn follow(&self, told: NameListener) {
+        self.resolver.follow(move |name, event| {
+            let event = match event {
+                egressd_dns::NameEvent::Changed => NameEvent::Changed,
+                egressd_dns::NameEvent::Idle => NameEvent::Idle,
+            };
+            told(name, event);
+        });
     }
 
     fn resolve<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {

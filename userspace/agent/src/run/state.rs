@@ -1,5 +1,6 @@
 //! What a running daemon consists of, and the order in which a new generation reaches its parts.
 
+use std::os::fd::OwnedFd;
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU32, Ordering},
@@ -37,6 +38,17 @@ pub(super) struct State {
     doors: Mutex<Doors>,
     /// Connections that the kernel sends straight to endpoints.
     direct: DirectPath,
+    /// Programs are measured while this is held.
+    measuring: Mutex<Option<OwnedFd>>,
+}
+
+/// Whether programs are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measuring {
+    /// They are.
+    On,
+    /// They are not.
+    Off,
 }
 
 impl State {
@@ -50,8 +62,20 @@ impl State {
         direct: DirectPath,
     ) -> Self {
         let (datapath, number) = (Mutex::new(datapath), AtomicU32::new(0));
-        let (in_force, doors) = (Arc::default(), Mutex::default());
-        Self { datapath, server, dns, records, snapshot, capture, number, in_force, doors, direct }
+        let (in_force, doors, measuring) = (Arc::default(), Mutex::default(), Mutex::default());
+        Self {
+            datapath,
+            server,
+            dns,
+            records,
+            snapshot,
+            capture,
+            number,
+            in_force,
+            doors,
+            direct,
+            measuring,
+        }
     }
 
     /// The kernel side, for one thing at a time.
@@ -109,6 +133,38 @@ impl State {
         let (tables, mut active) = (self.in_force.tables(), self.snapshot.active());
         self.direct.add_active(&mut active);
         self.records.metrics.expose(tables.as_deref(), &active, &self.status())
+    }
+
+    /// What `egressd config programs` shows.
+    pub(super) fn programs(&self) -> String {
+        let programs = match self.datapath().programs() {
+            Ok(programs) => programs,
+            Err(error) => return json!({"error": error.to_string()}).to_string(),
+        };
+        let all = programs.into_iter().map(|program| {
+            json!({
+                "name": program.name,
+                "id": program.id,
+                "runTimeNs": u64::try_from(program.run_time.as_nanos()).unwrap_or(u64::MAX),
+                "runCount": program.run_count,
+                "verifiedInstructions": program.verified_instructions,
+                "bytes": program.size,
+            })
+        });
+        serde_json::Value::from_iter(all).to_string()
+    }
+
+    /// Switches the measuring of programs, which costs each of their runs some 50 ns.
+    pub(super) fn measure(&self, measuring: Measuring) -> String {
+        let mut held = self.measuring.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = match measuring {
+            Measuring::Off => None,
+            Measuring::On => match egressd_datapath::measure_programs() {
+                Ok(stats) => Some(stats),
+                Err(error) => return json!({"error": error.to_string()}).to_string(),
+            },
+        };
+        json!({}).to_string()
     }
 
     /// The connections of each cluster that the kernel sends straight to its endpoints.

@@ -1,0 +1,10 @@
+//! The direct path: what the kernel makes of connections by itself is what the proxy would have made
+//! of them, and what differs is what the manual says.
+
+mod changes;
+mod databases;
+mod endpoints;
+mod equal;
+mod limits;
+mod restarts;
+mod world;
