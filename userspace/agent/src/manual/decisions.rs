@@ -154,6 +154,8 @@
 //! *Consequences.* A wildcard service with resolution NONE works behind a gateway, for the hosts that a
 //! VirtualService of the gateway names; the HTTP proxy reaches unknown hosts under ALLOW_ANY.
 //! A connection that turns out to lead to a door of ours is refused: `upstream_leads_back_to_egressd`.
+//! At a Unix socket (`bind: unix:///path` or `unix://@name`, port 0) records say 127.0.0.1:0 for both
+//! ends; the daemon's umask and the folder say who may connect. A file that nobody listens at is replaced.
 //!
 //! # TLS that cannot be had closes the connection (2026-11)
 //!
