@@ -24,7 +24,8 @@ pub(crate) fn take_one(place: *mut u64) {
     add(place, u64::MAX);
 }
 
-/// Adds one to a number if it is less than a limit. Says whether it was.
+/// Adds one to a number if it is less than a limit. Says whether it was; under much pressure it may say no
+/// at the limit itself, when another one has just left.
 #[inline(always)]
 pub(crate) fn add_below(place: *mut u64, limit: u64) -> bool {
     for _ in 0..TRIES {
@@ -36,6 +37,11 @@ pub(crate) fn add_below(place: *mut u64, limit: u64) -> bool {
             return true;
         }
     }
+    add(place, 1);
+    if load(place) <= limit {
+        return true;
+    }
+    take_one(place);
     false
 }
 

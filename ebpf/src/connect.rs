@@ -121,10 +121,11 @@ fn query(
 /// Turns a connect() to an endpoint, or refuses it.
 #[inline(never)]
 fn direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>, family: Family) -> i32 {
-    let Dialled { to, snapshot, row, .. } = dialled;
+    let Dialled { to, config, snapshot, row, .. } = dialled;
     let (slot, service) = (snapshot.cluster(row), row.service());
     let generation = snapshot.head.number;
-    let call = direct::Call { ctx, sk, to, family, slot, service, generation };
+    let netns = config.netns;
+    let call = direct::Call { ctx, sk, to, family, slot, service, generation, netns };
     let result = direct::turn(&call);
     if result == direct::PROXY {
         return UNDECIDED;

@@ -232,6 +232,12 @@ pub(crate) fn rtt_us(ctx: &SockOpsContext) -> u32 {
     load!((*ctx.ops).srtt_us) >> 3
 }
 
+/// Segments that have arrived.
+#[inline(always)]
+pub(crate) fn segments_in(ctx: &SockOpsContext) -> u32 {
+    load!((*ctx.ops).segs_in)
+}
+
 /// Segments that were sent again.
 #[inline(always)]
 pub(crate) fn retransmits(ctx: &SockOpsContext) -> u32 {

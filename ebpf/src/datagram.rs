@@ -7,17 +7,17 @@ use aya_ebpf::{
 };
 use egressd_abi::{
     CONVERSATIONS, Class, Config, Conversation, Counter, DatagramSocket, END_CLOSED,
-    END_NO_ENDPOINT, Endpoint, Errno, Flow, FlowKey, LEVELS_V4, LEVELS_V6, Matched, NO_ENDPOINT,
-    PROTOCOL_UDP, Row, RowVerdict, VIEW_EMPTY, VIEW_ORIGINAL, View, classify,
+    END_NO_ENDPOINT, Endpoint, Errno, LEVELS_V4, LEVELS_V6, Matched, NO_ENDPOINT, PROTOCOL_UDP,
+    Row, RowVerdict, VIEW_EMPTY, VIEW_ORIGINAL, View, classify,
 };
 
 use crate::{
     ALLOW, atomic,
     connect::{fail, turn_to},
     context::{self, Family},
-    direct::{self, choose, record},
+    direct::{self, NOBODY, PROXY, TURNED, choose, record},
     dns::{self, Call},
-    maps::{CLUSTERS, CONFIG, DATAGRAMS, ENDPOINTS, FLOWS},
+    maps::{CLUSTERS, CONFIG, DATAGRAMS, ENDPOINTS},
     report,
     rows::Snapshot,
     storage,
@@ -34,11 +34,14 @@ pub(crate) fn turn(ctx: &SockAddrContext, call: Call, family: Family) -> i32 {
     }
     let snapshot = Snapshot::current();
     let sk = context::sock_addr_socket(ctx);
-    if sk.is_null() || !snapshot.head.has_datagrams() {
+    if sk.is_null() {
         return ALLOW;
     }
     if call == Call::Connect {
         disconnect(sk);
+    }
+    if !snapshot.head.has_datagrams() {
+        return ALLOW;
     }
     let Some(config) = CONFIG.get(0) else {
         return ALLOW;
@@ -99,43 +102,120 @@ fn speak(call: &Speaking<'_>, snapshot: &Snapshot, row: &Row, endpoint: &mut End
         report::count(Counter::OutOfMemory);
         return fail(Errno::Unreachable);
     };
-    let mut place = find_dialled(state, call.to);
-    if place == NONE || !is_usable(&state.conversations[index(place)]) {
-        let slot = snapshot.cluster(row);
-        let target = choose(call, slot);
-        if target.result == direct::PROXY {
+    let mut place = find(state, call.to, endpoint);
+    if place == NONE {
+        // Several threads may send on one socket, and nobody else orders them.
+        if !take(state) {
+            report::count(Counter::OutOfMemory);
+            return fail(Errno::Unreachable);
+        }
+        place = find(state, call.to, endpoint);
+        let result = if place == NONE { begin(call, snapshot, row, state) } else { TURNED };
+        atomic::exchange(&raw mut state.writing, 0);
+        if result == PROXY {
             // Nobody else can tell where to: an allocated address leads nowhere by itself.
             return if row.is_allocated() { fail(Errno::Unreachable) } else { ALLOW };
         }
-        if target.result == direct::NOBODY {
-            let (ctx, sk, to, family) = (call.ctx, call.sk, call.to, call.family);
-            let (service, generation) = (row.service(), snapshot.head.number);
-            let refused = direct::Call { ctx, sk, to, family, slot, service, generation };
-            report::count(Counter::DirectRefused);
-            record::refused(&refused, END_NO_ENDPOINT, PROTOCOL_UDP);
+        if result == NOBODY {
             return fail(Errno::Refused);
         }
         if place == NONE {
-            place = state.next % CONVERSATIONS;
-            state.next = state.next.wrapping_add(1);
+            place = find(state, call.to, endpoint);
         }
-        end(state, place);
-        begin(state, place, call, slot, &target);
-        let began = &mut state.conversations[index(place)];
-        began.service = row.service();
-        began.generation = snapshot.head.number;
+        if place == NONE {
+            return fail(Errno::Unreachable);
+        }
     }
     state.latest = place;
     if call.connects {
         state.connected = place + 1;
     }
-    *endpoint = state.conversations[index(place)].endpoint;
     ALLOW
+}
+
+/// Waits for the right to write, for as long as another thread may need it unless it is interrupted.
+#[inline(always)]
+fn take(state: &mut DatagramSocket) -> bool {
+    const TRIES: u32 = 256;
+    for _ in 0..TRIES {
+        if atomic::exchange(&raw mut state.writing, 1) == 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// The place of a conversation with an endpoint that may be sent to, which is copied; [`NONE`] if there is
+/// none. No thread is waited for.
+#[inline(never)]
+fn find(state: &DatagramSocket, to: &Endpoint, endpoint: &mut Endpoint) -> u32 {
+    for place in 0..CONVERSATIONS {
+        let conversation = &state.conversations[index(place)];
+        let version = atomic::load(&raw const conversation.started_ns);
+        if version != 0 && conversation.dialled == *to && is_usable(conversation) {
+            *endpoint = conversation.endpoint;
+            if atomic::load(&raw const conversation.started_ns) == version {
+                return place;
+            }
+        }
+    }
+    NONE
+}
+
+/// Begins a conversation. Only one thread at a time.
+#[inline(never)]
+fn begin(call: &Speaking<'_>, snapshot: &Snapshot, row: &Row, state: &mut DatagramSocket) -> u32 {
+    let slot = snapshot.cluster(row);
+    let target = choose(call, slot);
+    let (ctx, sk, to, family) = (call.ctx, call.sk, call.to, call.family);
+    let (service, generation, netns) = (row.service(), snapshot.head.number, 0);
+    let caller = direct::Call { ctx, sk, to, family, slot, service, generation, netns };
+    if target.result == NOBODY {
+        report::count(Counter::DirectRefused);
+        record::refused(&caller, END_NO_ENDPOINT, PROTOCOL_UDP);
+    }
+    if target.result != TURNED {
+        return target.result;
+    }
+    if state.original.cookie == 0 {
+        record::who(&raw mut state.original, &caller);
+    }
+    let place = place_for(state, to);
+    end(state, place);
+    let conversation = &mut state.conversations[index(place)];
+    conversation.dialled = *to;
+    conversation.cluster = slot;
+    conversation.slot = target.endpoint;
+    conversation.service = service;
+    conversation.generation = generation;
+    conversation.endpoint = if target.port == [0; 2] { *to } else { to.with_port(target.port) };
+    if let Some(endpoint) = ENDPOINTS.get(target.endpoint) {
+        conversation.endpoint = endpoint.address;
+    }
+    count(slot, target.endpoint);
+    // From here on it may be read.
+    atomic::exchange(&raw mut conversation.started_ns, report::now());
+    report::count(Counter::Direct);
+    TURNED
+}
+
+/// The place of a conversation with the same service, else the oldest one.
+#[inline(always)]
+fn place_for(state: &mut DatagramSocket, to: &Endpoint) -> u32 {
+    for place in 0..CONVERSATIONS {
+        let conversation = &state.conversations[index(place)];
+        if conversation.started_ns != 0 && conversation.dialled == *to {
+            return place;
+        }
+    }
+    let place = state.next % CONVERSATIONS;
+    state.next = state.next.wrapping_add(1);
+    place
 }
 
 /// Where a conversation goes.
 struct Target {
-    /// [`direct::TURNED`], [`direct::PROXY`] or [`direct::NOBODY`].
+    /// [`TURNED`], [`PROXY`] or [`NOBODY`].
     result: u32,
     endpoint: u32,
     /// Of a destination that is its own endpoint; 0 for its own.
@@ -146,82 +226,67 @@ struct Target {
 fn choose(call: &Speaking<'_>, slot: u32) -> Target {
     let nowhere = |result| Target { result, endpoint: NO_ENDPOINT, port: [0; 2] };
     let Some(cluster) = CLUSTERS.get_ptr_mut(slot) else {
-        return nowhere(direct::PROXY);
+        return nowhere(PROXY);
     };
     let view: &View = match direct::view(cluster) {
         Some(view) => view,
-        None => return nowhere(direct::PROXY),
+        None => return nowhere(PROXY),
     };
     if view.kind == VIEW_EMPTY {
         direct::refuse(cluster);
-        return nowhere(direct::NOBODY);
+        return nowhere(NOBODY);
     }
     if view.kind == VIEW_ORIGINAL {
-        return Target { port: view.port, ..nowhere(direct::TURNED) };
+        return Target { port: view.port, ..nowhere(TURNED) };
     }
     // A datagram cannot change its family on the way.
     let levels = view.levels[if call.to.is_v4() { LEVELS_V4 } else { LEVELS_V6 }];
     if levels.count == 0 {
-        return nowhere(direct::PROXY);
+        return nowhere(PROXY);
     }
     let key = choose::key_of(call.sk, call.family, call.to);
     let endpoint = choose::endpoint(&levels, view.balance, slot, key);
-    let result = if endpoint == NO_ENDPOINT { direct::PROXY } else { direct::TURNED };
+    let result = if endpoint == NO_ENDPOINT { PROXY } else { TURNED };
     Target { result, endpoint, port: [0; 2] }
 }
 
-/// Writes a conversation down, and counts it.
 #[inline(always)]
 #[expect(unsafe_code, reason = "the counters of a slot are shared")]
-fn begin(state: &mut DatagramSocket, place: u32, call: &Speaking<'_>, slot: u32, target: &Target) {
-    let started_ns = report::now();
-    if state.original.cookie == 0 {
-        let (service, generation) = (0, 0);
-        let (ctx, sk, to, family) = (call.ctx, call.sk, call.to, call.family);
-        let caller = direct::Call { ctx, sk, to, family, slot, service, generation };
-        record::who(&raw mut state.original, &caller);
-    }
-    let key = FlowKey { cookie: state.original.cookie, started_ns };
-    // No network namespace: such an entry is never looked for among connections.
-    let flow = Flow { cluster: slot, endpoint: target.endpoint, netns: 0 };
-    let counted = FLOWS.insert(key, flow, 1).is_ok();
-    let conversation = &mut state.conversations[index(place)];
-    conversation.dialled = *call.to;
-    conversation.cluster = slot;
-    conversation.slot = target.endpoint;
-    conversation.started_ns = started_ns;
-    conversation.endpoint =
-        if target.port == [0; 2] { *call.to } else { call.to.with_port(target.port) };
-    if let Some(cluster) = CLUSTERS.get_ptr_mut(slot) {
+fn count(cluster: u32, endpoint: u32) {
+    if let Some(cluster) = CLUSTERS.get_ptr_mut(cluster) {
         // SAFETY: the slot is a map's value; its counters are written by atomic operations only.
         unsafe {
             atomic::add(&raw mut (*cluster).begun, 1);
-            atomic::add(&raw mut (*cluster).active, u64::from(counted));
+            atomic::add(&raw mut (*cluster).conversations, 1);
         }
     }
-    if let Some(endpoint) = ENDPOINTS.get_ptr_mut(target.endpoint) {
-        // SAFETY: as above; its address never changes while somebody may read it.
+    if let Some(endpoint) = ENDPOINTS.get_ptr_mut(endpoint) {
+        // SAFETY: as above.
         unsafe {
             atomic::add(&raw mut (*endpoint).begun, 1);
-            atomic::add(&raw mut (*endpoint).active, u64::from(counted));
-            conversation.endpoint = (*endpoint).address;
+            atomic::add(&raw mut (*endpoint).conversations, 1);
         }
     }
-    report::count(Counter::Direct);
 }
 
-/// Ends the conversation at a place, if there is one.
+/// Ends the conversation at a place, if there is one. Nobody reads it from then on.
 #[inline(never)]
+#[expect(unsafe_code, reason = "the counters of a slot are shared")]
 fn end(state: &mut DatagramSocket, place: u32) {
-    let cookie = state.original.cookie;
     let conversation = &mut state.conversations[index(place)];
-    if conversation.dialled.port() == 0 {
+    let started_ns = atomic::exchange(&raw mut conversation.started_ns, 0);
+    if started_ns == 0 {
         return;
     }
-    let key = FlowKey { cookie, started_ns: conversation.started_ns };
-    direct::uncount(&key, conversation.cluster, conversation.slot);
-    record::spoken(&state.original, conversation, END_CLOSED);
-    conversation.dialled = Endpoint::from_v4_bytes([0; 4], [0; 2]);
+    if let Some(cluster) = CLUSTERS.get_ptr_mut(conversation.cluster) {
+        // SAFETY: the slot is a map's value; its counters are written by atomic operations only.
+        atomic::take_one(unsafe { &raw mut (*cluster).conversations });
+    }
+    if let Some(endpoint) = ENDPOINTS.get_ptr_mut(conversation.slot) {
+        // SAFETY: as above.
+        atomic::take_one(unsafe { &raw mut (*endpoint).conversations });
+    }
+    record::spoken(&state.original, conversation, started_ns, END_CLOSED);
 }
 
 /// Whether a conversation's endpoint may still be sent to.
@@ -232,7 +297,8 @@ fn is_usable(conversation: &Conversation) -> bool {
     }
     match ENDPOINTS.get(conversation.slot) {
         Some(slot) => {
-            atomic::load(&raw const slot.usable) == 1 && slot.cluster == conversation.cluster + 1
+            // The slot may be another one's by now.
+            atomic::load(&raw const slot.usable) == 1 && slot.address == conversation.endpoint
         }
         None => false,
     }
@@ -258,13 +324,13 @@ fn show_source(ctx: &SockAddrContext, state: &DatagramSocket, family: Family) {
     let mut from = Endpoint::from_v4_bytes([0; 4], [0; 2]);
     read_address(ctx, family, &mut from);
     let latest = &state.conversations[index(state.latest)];
-    if latest.endpoint == from && latest.dialled.port() != 0 {
+    if latest.endpoint == from && latest.started_ns != 0 {
         context::rewrite(ctx, &latest.dialled, family);
         return;
     }
     for place in 0..CONVERSATIONS {
         let conversation = &state.conversations[index(place)];
-        if conversation.endpoint == from && conversation.dialled.port() != 0 {
+        if conversation.endpoint == from && conversation.started_ns != 0 {
             context::rewrite(ctx, &conversation.dialled, family);
             return;
         }
@@ -281,7 +347,7 @@ pub(crate) fn restore_peer(ctx: &SockAddrContext, sk: *mut bpf_sock, family: Fam
         && state.connected > 0
     {
         let conversation = &state.conversations[index(state.connected - 1)];
-        if conversation.dialled.port() != 0 {
+        if conversation.started_ns != 0 {
             context::rewrite(ctx, &conversation.dialled, family);
         }
     }
@@ -303,16 +369,6 @@ fn disconnect(sk: *mut bpf_sock) {
     if let Some(state) = storage::get(&DATAGRAMS, sk.cast()) {
         state.connected = 0;
     }
-}
-
-#[inline(always)]
-fn find_dialled(state: &DatagramSocket, to: &Endpoint) -> u32 {
-    for place in 0..CONVERSATIONS {
-        if state.conversations[index(place)].dialled == *to {
-            return place;
-        }
-    }
-    NONE
 }
 
 /// A place as an index, masked where it is used: see `dns::index`.

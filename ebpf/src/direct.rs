@@ -51,6 +51,8 @@ pub(crate) struct Call<'a> {
     pub(crate) service: u32,
     /// The rows'.
     pub(crate) generation: u32,
+    /// The daemon's.
+    pub(crate) netns: u64,
 }
 
 /// Chooses an endpoint and counts the connection. Leaves everything as it was unless [`TURNED`].
@@ -65,6 +67,9 @@ pub(crate) fn turn(call: &Call<'_>) -> u32 {
     if view.kind == VIEW_EMPTY {
         refuse(cluster);
         return NOBODY;
+    }
+    if view.local == 1 && report::netns(call.ctx) != call.netns {
+        return PROXY;
     }
     let levels = view.levels[reach(call)];
     if view.kind != VIEW_ORIGINAL && levels.count == 0 {
@@ -102,7 +107,7 @@ fn begin(call: &Call<'_>, view: &View, cluster: *mut ClusterSlot, endpoint: u32)
     };
     let (cookie, netns) = (report::cookie(call.ctx), report::netns(call.ctx));
     let started_ns = report::now();
-    let flow = Flow { cluster: call.slot, endpoint, netns };
+    let flow = Flow { cluster: call.slot, endpoint, netns, started: 0, reserved: 0 };
     if FLOWS.insert(FlowKey { cookie, started_ns }, flow, NO_EXIST).is_err() {
         storage::delete(&DIRECT_SOCKETS, call.sk.cast());
         report::count(Counter::OutOfMemory);
@@ -150,7 +155,7 @@ pub(crate) fn give_back(state: &DirectSocket) {
 #[inline(always)]
 #[expect(unsafe_code, reason = "the counters of a slot are shared")]
 pub(crate) fn uncount(key: &FlowKey, cluster: u32, endpoint: u32) {
-    if FLOWS.remove(key).is_err() {
+    if !remove(key) {
         return;
     }
     if let Some(cluster) = CLUSTERS.get_ptr_mut(cluster) {
@@ -159,6 +164,50 @@ pub(crate) fn uncount(key: &FlowKey, cluster: u32, endpoint: u32) {
     if let Some(slot) = ENDPOINTS.get_ptr_mut(endpoint) {
         // SAFETY: the slot is a map's value; its counters are written by atomic operations only.
         atomic::take_one(unsafe { &raw mut (*slot).active });
+    }
+}
+
+/// Takes an entry away; false if somebody has done so before. Whoever is interrupted by another program at
+/// the same entry's bucket is told that it is busy: once more will do.
+#[inline(always)]
+fn remove(key: &FlowKey) -> bool {
+    const ENOENT: i32 = -2;
+    match FLOWS.remove(key) {
+        Ok(()) => true,
+        Err(ENOENT) => false,
+        Err(_) => {
+            let done = FLOWS.remove(key).is_ok();
+            if !done {
+                report::count(Counter::OutOfMemory);
+            }
+            done
+        }
+    }
+}
+
+/// Says that a connection's SYN goes out. If the daemon has taken it from the counts, as it does with what
+/// does not begin for long, it is counted anew.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the entry is written in place")]
+pub(crate) fn started(state: &DirectSocket) {
+    let key = FlowKey { cookie: state.original.cookie, started_ns: state.started_ns };
+    if let Some(flow) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: one word of the entry of this connection.
+        unsafe { (*flow).started = 1 };
+        return;
+    }
+    let (cluster, endpoint) = (state.cluster, state.slot);
+    let netns = state.original.netns;
+    let flow = Flow { cluster, endpoint, netns, started: 1, reserved: 0 };
+    if FLOWS.insert(key, flow, NO_EXIST).is_err() {
+        return;
+    }
+    if let Some(cluster) = CLUSTERS.get_ptr_mut(cluster) {
+        atomic::add(active(cluster), 1);
+    }
+    if let Some(slot) = ENDPOINTS.get_ptr_mut(endpoint) {
+        // SAFETY: the slot is a map's value; its counters are written by atomic operations only.
+        atomic::add(unsafe { &raw mut (*slot).active }, 1);
     }
 }
 

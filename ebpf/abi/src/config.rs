@@ -32,9 +32,11 @@ pub struct Config {
     /// The DNS server's port on its spread addresses, and the first of those on `::1`, in host
     /// order; 0 when DNS is not captured.
     pub dns_port: u32,
+    /// The cookie of the daemon's network namespace; 0 for unknown.
+    pub netns: u64,
 }
 
-const _: () = assert!(size_of::<Config>() == 32);
+const _: () = assert!(size_of::<Config>() == 40);
 
 impl Config {
     /// A configuration with `capture.onProxyDown: passthrough`.
@@ -47,7 +49,14 @@ impl Config {
             spread_v6: v6,
             flags: 0,
             dns_port: 0,
+            netns: 0,
         }
+    }
+
+    /// The same with the cookie of the daemon's network namespace.
+    pub const fn in_netns(mut self, netns: u64) -> Self {
+        self.netns = netns;
+        self
     }
 
     /// The same with DNS captured: all servers' queries, or those of listed servers.

@@ -10,7 +10,8 @@ use crate::{addr::Endpoint, handoff::Original};
 /// Services that one socket can speak to at the same time; one more takes the place of the oldest.
 pub const CONVERSATIONS: u32 = 8;
 
-/// A service that a socket speaks to; its dialled port is 0 where there is none.
+/// A service that a socket speaks to. Written by one thread at a time; others read it meanwhile: what they
+/// read is good if `started_ns` is the same before and after, and not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Conversation {
@@ -26,7 +27,7 @@ pub struct Conversation {
     pub service: u32,
     /// The rows' generation.
     pub generation: u32,
-    /// When it began, in nanoseconds of CLOCK_MONOTONIC.
+    /// When it began, in nanoseconds of CLOCK_MONOTONIC; 0 where there is none.
     pub started_ns: u64,
 }
 
@@ -38,6 +39,8 @@ const _: () = assert!(size_of::<Conversation>() == 64);
 pub struct DatagramSocket {
     /// Who the application is; the destination is that of the first conversation.
     pub original: Original,
+    /// 1 while a thread writes.
+    pub writing: u64,
     /// By place.
     pub conversations: [Conversation; CONVERSATIONS as usize],
     /// The place to give away next.
@@ -51,4 +54,4 @@ pub struct DatagramSocket {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<DatagramSocket>() == 592);
+const _: () = assert!(size_of::<DatagramSocket>() == 600);

@@ -50,7 +50,7 @@ pub const LAYOUT: u32 = {
 };
 
 /// To be raised when something that is pinned keeps its size and changes its meaning.
-const REVISION: usize = 1;
+const REVISION: usize = 2;
 
 /// Routes of one generation.
 pub const MAX_DIRECT_ROUTES: u32 = 16_384;
@@ -68,7 +68,7 @@ pub const MAX_VIEW_LEVELS: u32 = 8;
 pub const MAX_ENDPOINT_ROWS: u32 = 262_144;
 /// Endpoints of one level.
 pub const MAX_LEVEL_ENDPOINTS: u32 = 1024;
-/// Endpoints of a level that are looked at for a choice by source address.
+/// Endpoints of a level with a choice by source address, for which each is looked at.
 pub const MAX_HASHED_ENDPOINTS: u32 = 128;
 /// Endpoints in all: each address once for each cluster that has it.
 pub const MAX_ENDPOINTS: u32 = 131_072;
@@ -129,9 +129,11 @@ pub struct ClusterSlot {
     pub begun: u64,
     /// Connections that were refused, for want of an endpoint or because there were too many.
     pub refused: u64,
+    /// Conversations in datagrams.
+    pub conversations: u64,
 }
 
-const _: () = assert!(size_of::<ClusterSlot>() == 40);
+const _: () = assert!(size_of::<ClusterSlot>() == 48);
 
 /// [`View::kind`]: every connection is refused, as no endpoint may be sent to.
 pub const VIEW_EMPTY: u8 = 1;
@@ -161,8 +163,9 @@ pub struct View {
     pub balance: u8,
     /// 1 where keep-alive is asked for.
     pub keepalive: u8,
-    /// Nothing.
-    pub reserved: u8,
+    /// 1 where an endpoint is of the host itself or of one of its links, which in another network
+    /// namespace would be somebody else: the proxy is to decide there.
+    pub local: u8,
     /// The port of [`VIEW_ORIGINAL`], in network order; 0 for that of the destination.
     pub port: [u8; 2],
     /// Nothing.
@@ -256,13 +259,15 @@ pub struct EndpointSlot {
     pub active: u64,
     /// Connections that were begun; written by atomic operations only.
     pub begun: u64,
+    /// Conversations in datagrams.
+    pub conversations: u64,
     /// 1 as long as it is in the view in force.
     pub usable: u32,
     /// Nothing.
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<EndpointSlot>() == 56);
+const _: () = assert!(size_of::<EndpointSlot>() == 64);
 
 /// A connection that is counted. Whoever removes the entry takes it from the counts: nobody else
 /// can do that a second time.
@@ -300,9 +305,13 @@ pub struct Flow {
     pub endpoint: u32,
     /// The network namespace of the socket.
     pub netns: u64,
+    /// 1 once a SYN was sent: from then on the end of the connection is heard of.
+    pub started: u32,
+    /// Nothing.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Flow>() == 16);
+const _: () = assert!(size_of::<Flow>() == 24);
 
 /// [`DirectSocket::phase`]: connect() has chosen, and no SYN was sent.
 pub const PHASE_CHOSEN: u64 = 1;
@@ -370,6 +379,9 @@ pub const END_RESET: u32 = 6;
 /// [`DirectEvent::end`]: the application broke it off.
 pub const END_ABORTED: u32 = 7;
 
+/// [`DirectEvent::end`]: there was no SYN, for a reason of the host's own.
+pub const END_NOT_STARTED: u32 = 8;
+
 /// [`DirectEvent::protocol`] of TCP.
 pub const PROTOCOL_TCP: u32 = 6;
 /// [`DirectEvent::protocol`] of UDP.
@@ -434,7 +446,16 @@ impl DirectRoute {
 impl EndpointSlot {
     /// A new endpoint.
     pub const fn new(address: Endpoint, hash: u64, cluster: u32) -> Self {
-        Self { address, cluster: cluster + 1, hash, active: 0, begun: 0, usable: 1, reserved: 0 }
+        Self {
+            address,
+            cluster: cluster + 1,
+            hash,
+            active: 0,
+            begun: 0,
+            conversations: 0,
+            usable: 1,
+            reserved: 0,
+        }
     }
 }
 

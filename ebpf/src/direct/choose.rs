@@ -115,8 +115,7 @@ fn less_busy(level: &Level, one: u32, other: u32) -> u32 {
     }
 }
 
-/// The endpoint that has this key. Of a level with many, only the first ones are looked at: the rest
-/// would take longer than the connection itself.
+/// The endpoint that has this key. The daemon writes no level with more than are looked at.
 #[inline(always)]
 fn by_rendezvous(level: &Level, key: u64) -> u32 {
     let mut best = (NO_ENDPOINT, (u32::MAX, 1));
@@ -168,7 +167,10 @@ fn weight(level: &Level, place: u32) -> u32 {
 #[inline(always)]
 fn active(slot: u32) -> u64 {
     match ENDPOINTS.get(slot) {
-        Some(slot) => atomic::load(&raw const slot.active),
+        Some(slot) => {
+            let conversations = atomic::load(&raw const slot.conversations);
+            atomic::load(&raw const slot.active).wrapping_add(conversations)
+        }
         None => 0,
     }
 }

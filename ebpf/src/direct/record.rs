@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use egressd_abi::{
-    Conversation, Counter, DirectEvent, DirectSocket, END_CONNECT_FAILED, Endpoint, Errno,
-    Original, PHASE_CHOSEN, PHASE_OVER, PROTOCOL_TCP, PROTOCOL_UDP,
+    Conversation, Counter, DirectEvent, DirectSocket, END_NOT_STARTED, Endpoint, Errno, Original,
+    PHASE_CHOSEN, PHASE_OVER, PROTOCOL_TCP, PROTOCOL_UDP,
 };
 
 use super::Call;
@@ -42,11 +42,16 @@ pub(crate) fn claim(state: &mut DirectSocket) -> bool {
     atomic::exchange(&raw mut state.phase, PHASE_OVER) != PHASE_OVER
 }
 
-/// The record of a connection whose SYN never went out, if it has none.
+/// The record of a connection whose SYN never went out, if it has none, unless there are too many.
 #[inline(always)]
 pub(crate) fn unstarted(state: &mut DirectSocket) {
-    if state.phase == PHASE_CHOSEN && claim(state) {
-        send(state, END_CONNECT_FAILED, &Traffic::NONE);
+    if state.phase != PHASE_CHOSEN || !claim(state) {
+        return;
+    }
+    if report::is_within_limit(report::now()) {
+        send(state, END_NOT_STARTED, &Traffic::NONE);
+    } else {
+        report::count(Counter::EventsLimited);
     }
 }
 
@@ -117,10 +122,14 @@ pub(crate) fn refused(call: &Call<'_>, end: u32, protocol: u32) {
     entry.submit(if is_full() { WAKEUP } else { NO_WAKEUP });
 }
 
-/// Sends the record of a conversation in datagrams.
+/// Sends the record of a conversation in datagrams, unless there are too many.
 #[inline(always)]
 #[expect(unsafe_code, reason = "the record is written in place")]
-pub(crate) fn spoken(original: &Original, conversation: &Conversation, end: u32) {
+pub(crate) fn spoken(original: &Original, conversation: &Conversation, started_ns: u64, end: u32) {
+    if !report::is_within_limit(report::now()) {
+        report::count(Counter::EventsLimited);
+        return;
+    }
     let Some(mut entry) = RECORDS.reserve(0) else {
         report::count(Counter::RecordsLost);
         return;
@@ -136,7 +145,7 @@ pub(crate) fn spoken(original: &Original, conversation: &Conversation, end: u32)
         (*event).local = NOWHERE;
         (*event).cluster = conversation.cluster;
         (*event).end = end;
-        (*event).started_ns = conversation.started_ns;
+        (*event).started_ns = started_ns;
         (*event).established_ns = 0;
         (*event).ended_ns = report::now();
         (*event).sent = 0;

@@ -14,6 +14,7 @@ use egressd_abi::{
 use super::{
     give_back,
     record::{self, Traffic},
+    started,
 };
 use crate::{
     context,
@@ -48,6 +49,7 @@ pub(crate) fn connecting(ctx: &SockOpsContext, sk: *mut bpf_sock) {
         return;
     }
     state.phase = PHASE_CONNECTING;
+    started(state);
     let flags = context::callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG;
     // Without callbacks close() gives back what is counted, and nobody learns more.
     let _unknown_flags = ctx.set_cb_flags(flags as i32);
@@ -77,6 +79,10 @@ fn limit_handshake(ctx: &SockOpsContext, state: &mut DirectSocket) {
 fn restore(ctx: &SockOpsContext, state: &mut DirectSocket) {
     if state.restore == 1 {
         state.restore = 0;
+        // One that the application has set meanwhile is its own already.
+        if get_option(ctx, TCP_USER_TIMEOUT) != state.connect_timeout_ms {
+            return;
+        }
         set_option(ctx, IPPROTO_TCP, TCP_USER_TIMEOUT, state.user_timeout_ms);
     }
 }
@@ -166,7 +172,7 @@ fn ends(ctx: &SockOpsContext, state: &mut DirectSocket, from: u32) {
     if !record::claim(state) {
         return;
     }
-    let end = if phase == PHASE_ESTABLISHED { how(state, from) } else { failed(state) };
+    let end = if phase == PHASE_ESTABLISHED { how(state, from) } else { failed(ctx, state) };
     let mut traffic = Traffic {
         local: context::local(ctx),
         sent: 0,
@@ -183,10 +189,17 @@ fn ends(ctx: &SockOpsContext, state: &mut DirectSocket, from: u32) {
     record::send(state, end, &traffic);
 }
 
-/// How a handshake failed.
+/// How a handshake failed: the far end has answered, or it has not and the time is over. Everything else is
+/// the application's doing, who may take a connect() back, or have a shorter limit of its own.
 #[inline(always)]
-fn failed(state: &DirectSocket) -> u32 {
-    if state.released == 1 { END_ABANDONED } else { END_CONNECT_FAILED }
+fn failed(ctx: &SockOpsContext, state: &DirectSocket) -> u32 {
+    if state.released == 1 {
+        return END_ABANDONED;
+    }
+    let took_ms = report::now().wrapping_sub(state.started_ns) / 1_000_000;
+    let over = state.connect_timeout_ms == 0 && context::retransmits(ctx) > 0
+        || state.connect_timeout_ms > 0 && took_ms >= u64::from(state.connect_timeout_ms);
+    if over || context::segments_in(ctx) > 0 { END_CONNECT_FAILED } else { END_ABANDONED }
 }
 
 /// How a connection ended that had been one.
@@ -194,8 +207,9 @@ fn failed(state: &DirectSocket) -> u32 {
 fn how(state: &DirectSocket, from: u32) -> u32 {
     match from {
         LAST_ACK | CLOSING => END_CLOSED,
-        // The rest of an orphan's farewell is not the socket's any more.
-        FIN_WAIT2 if state.released == 1 || state.fin_received == 1 => END_CLOSED,
+        // The application has ended it, and the far end knows. Of sockets inside the kernel, MPTCP's among
+        // them, nobody says that they are closed.
+        FIN_WAIT2 => END_CLOSED,
         ESTABLISHED | CLOSE_WAIT if state.released == 1 => END_ABORTED,
         _ => END_RESET,
     }

@@ -108,6 +108,8 @@ pub struct Datapath {
 struct Captured {
     path: PathBuf,
     directory: File,
+    /// Of its inode, which stays as long as the cgroup is there.
+    number: u64,
     /// Kept for as long as we capture.
     _lock: Flock<File>,
 }
@@ -134,7 +136,9 @@ impl Datapath {
             .map(Captured::lock)
             .collect::<Result<Vec<_>, _>>()?;
         let own_cgroup = OwnCgroup::enter(&root)?;
-        let pins = settings.pins.as_deref().map(Pins::open).transpose()?.flatten();
+        let numbers: Vec<u64> = cgroups.iter().map(|captured| captured.number).collect();
+        let open = |root| Pins::open(root, &numbers);
+        let pins = settings.pins.as_deref().map(open).transpose()?.flatten();
         let mut bpf = load::load(pins.as_ref())?;
         let accepted: SkStorage<_, _> = take(&mut bpf, "ACCEPTED")?;
         let direct = DirectClusters::take(&mut bpf)?;
@@ -172,6 +176,9 @@ impl Datapath {
         self.tag(listeners)?;
         let (v4, v6) = (listeners.spread_v4(), listeners.spread_v6());
         let mut config = Config::new(self.own_cgroup.id(), MARK, self.settings.port, v4, v6);
+        let netns =
+            NetnsCookie::current().map_err(Error::io("asking for our network namespace"))?;
+        config = config.in_netns(netns.raw());
         if self.settings.reject_on_proxy_down {
             config = config.reject_on_down();
         }
@@ -313,6 +320,10 @@ impl Datapath {
         if let Some(pins) = pins {
             pins.remove_others(links.pins());
         }
+        // From here on what is pinned goes with this daemon.
+        if let Some(pins) = &mut self.pins {
+            pins.own();
+        }
         self.attached = true;
         Ok(())
     }
@@ -416,7 +427,7 @@ impl Captured {
             .map_err(Error::io(format!("looking at {}", path.display())))?
             .ino();
         match locks::lock(&format!("cgroup-{number}"))? {
-            Some(lock) => Ok(Self { path, directory, _lock: lock }),
+            Some(lock) => Ok(Self { path, directory, number, _lock: lock }),
             None => Err(Error::AlreadyCaptured { path }),
         }
     }

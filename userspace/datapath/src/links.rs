@@ -106,6 +106,14 @@ impl Links {
         let fd = bpf::create_link(program, place.cgroup.as_fd(), hook.number)
             .map_err(refused(hook.name, place.path))?;
         if let Some(path) = &pin {
+            // One that could not be adopted goes when the new one stands.
+            if let Err(error) = fs::remove_file(path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(Error::io(format!("removing the pinned link {}", path.display()))(
+                    error,
+                ));
+            }
             bpf::pin(fd.as_fd(), path)
                 .map_err(Error::io(format!("pinning a link at {}", path.display())))?;
         }
@@ -162,8 +170,6 @@ fn adopted(path: &Path, program: std::os::fd::BorrowedFd<'_>) -> Result<Option<O
         Ok(()) => Ok(Some(fd)),
         Err(error) => {
             tracing::info!(%error, path = %path.display(), "a pinned link is replaced by a new one");
-            fs::remove_file(path)
-                .map_err(Error::io(format!("removing the pinned link {}", path.display())))?;
             Ok(None)
         }
     }

@@ -44,7 +44,8 @@ const LINK: &str = "link_";
 pub(crate) struct Pins {
     root: PathBuf,
     folder: PathBuf,
-    keep: bool,
+    /// Whether it goes with this daemon: what another one has left stays until this one's programs stand.
+    own: bool,
     _lock: Flock<File>,
 }
 
@@ -53,20 +54,31 @@ impl Pins {
     ///
     /// # Errors
     /// [`Error::PinsInUse`]: another daemon has it.
-    pub(crate) fn open(root: &Path) -> Result<Option<Self>, Error> {
+    pub(crate) fn open(root: &Path, cgroups: &[u64]) -> Result<Option<Self>, Error> {
         if !is_bpffs(root) {
             tracing::warn!(
                 path = %root.display(),
-                "no bpffs is mounted there (`mount -t bpf bpf /sys/fs/bpf`): nothing stays in the \
+                "no bpffs is mounted there (`mount -t bpf -o mode=0700 bpf /sys/fs/bpf`): nothing stays in the \
                  kernel when egressd ends, and direct connections are not counted from then on"
             );
             return Ok(None);
         }
-        let folder = root.join(format!("{LAYOUT:08x}"));
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
+        made.map_err(Error::io(format!("making {}", root.display())))?;
+        let folder = root.join(format!("{LAYOUT:08x}-{}", number_of(cgroups)));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(Error::io(format!("making {}", folder.display())))?;
-        let lock = lock(root)?;
-        Ok(Some(Self { root: root.to_owned(), folder, keep: false, _lock: lock }))
+        if !(is_private(root) && is_private(&folder)) {
+            tracing::warn!(
+                path = %folder.display(),
+                "not a directory of root's alone: nothing is pinned there; remove it, or set another \
+                 capture.pinDirectory"
+            );
+            return Ok(None);
+        }
+        let lock = lock(&folder)?;
+        let own = files(&folder).is_empty();
+        Ok(Some(Self { root: root.to_owned(), folder, own, _lock: lock }))
     }
 
     /// Where a map is pinned.
@@ -81,7 +93,12 @@ impl Pins {
 
     /// Keeps everything when the daemon ends.
     pub(crate) fn keep(&mut self) {
-        self.keep = true;
+        self.own = false;
+    }
+
+    /// Says that everything goes with this daemon from now on.
+    pub(crate) fn own(&mut self) {
+        self.own = true;
     }
 
     /// Removes links of a daemon before this one that this one has no use for, and the folders of other
@@ -94,8 +111,9 @@ impl Pins {
                 remove(&path);
             }
         }
-        for folder in files(&self.root) {
-            if folder != self.folder {
+        let cgroups = suffix(&self.folder);
+        for folder in folders(&self.root) {
+            if folder != self.folder && suffix(&folder) == cgroups {
                 remove_folder(&folder);
             }
         }
@@ -104,7 +122,7 @@ impl Pins {
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        if !self.keep {
+        if self.own {
             remove_folder(&self.folder);
             // Another one's folder may be in it.
             drop(fs::remove_dir(&self.root));
@@ -121,10 +139,50 @@ pub fn cleanup(root: &Path) -> Result<usize, Error> {
     if !is_bpffs(root) || !root.exists() {
         return Ok(0);
     }
-    let _lock = lock(root)?;
-    let removed = files(root).iter().map(|folder| remove_folder(folder)).sum();
-    fs::remove_dir(root).map_err(Error::io(format!("removing {}", root.display())))?;
+    let mut removed = 0;
+    for folder in folders(root) {
+        let _lock = lock(&folder)?;
+        removed += remove_folder(&folder);
+    }
+    // Something of somebody else's may be in it.
+    drop(fs::remove_dir(root));
     Ok(removed)
+}
+
+/// The cgroups of a daemon, as a part of a name: daemons on different ones have nothing in common.
+fn number_of(cgroups: &[u64]) -> String {
+    let mix = |number: u64, cgroup: &u64| egressd_abi::mix(number ^ cgroup.wrapping_add(1));
+    format!("{:08x}", cgroups.iter().fold(0, mix) as u32)
+}
+
+/// The part of a folder's name that tells its cgroups.
+fn suffix(folder: &Path) -> Option<String> {
+    let name = folder.file_name()?.to_str()?;
+    name.split_once('-').map(|(_, cgroups)| cgroups.to_owned())
+}
+
+/// The folders that are ours by their names: eight digits, a dash, eight digits.
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let is_number = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let parts = name.split_once('-');
+        parts.is_some_and(|(layout, cgroups)| is_number(layout) && is_number(cgroups))
+            && is_private(path)
+    };
+    files(root).into_iter().filter(is_ours).collect()
+}
+
+/// Whether this is a directory, and root's alone.
+fn is_private(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|found| found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0)
+}
+
+/// Whether a file of a folder of ours is ours by its name.
+fn is_pin(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(LINK) || MAPS.contains(&&*name)
 }
 
 /// Whether a directory is, or would be made, in a bpffs.
@@ -135,7 +193,7 @@ fn is_bpffs(root: &Path) -> bool {
         .is_some_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// One daemon for each folder: also for those that see it at different places.
+/// One daemon for each folder.
 fn lock(root: &Path) -> Result<Flock<File>, Error> {
     let found = fs::metadata(root).map_err(Error::io(format!("looking at {}", root.display())))?;
     let name = format!("pins-{}-{}", found.dev(), found.ino());
@@ -153,7 +211,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn remove_folder(folder: &Path) -> usize {
-    let removed = files(folder).iter().filter(|path| remove(path)).count();
+    let removed = files(folder).iter().filter(|path| is_pin(path) && remove(path)).count();
     if let Err(error) = fs::remove_dir(folder) {
         tracing::warn!(%error, path = %folder.display(), "a folder of pins could not be removed");
     }

@@ -1,11 +1,15 @@
 //! A view as the kernel's rows: pure.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use egressd_abi::{
     BALANCE_LEAST_REQUEST, BALANCE_RANDOM, BALANCE_ROUND_ROBIN, BALANCE_SOURCE_IP, EndpointRow,
-    Level, Levels, MAX_LEVEL_ENDPOINTS, MAX_VIEW_LEVELS, NO_LIMIT, VIEW_EMPTY, VIEW_ENDPOINTS,
-    VIEW_ORIGINAL, View, turn_step,
+    Level, Levels, MAX_HASHED_ENDPOINTS, MAX_LEVEL_ENDPOINTS, MAX_VIEW_LEVELS, NO_LIMIT,
+    VIEW_EMPTY, VIEW_ENDPOINTS, VIEW_ORIGINAL, View, turn_step,
 };
 
 use super::{DirectBalance, DirectEndpoint, DirectLevel, DirectTarget, DirectView};
@@ -51,8 +55,9 @@ pub(super) fn layout(
             layout.view.kind = VIEW_EMPTY;
         }
         DirectTarget::Endpoints(levels) => {
-            check(levels)?;
+            check(levels, view.balance)?;
             layout.view.kind = VIEW_ENDPOINTS;
+            layout.view.local = u8::from(endpoints(levels).any(|one| is_local(one.address)));
             let families: BTreeSet<bool> =
                 endpoints(levels).map(|one| is_v4(one.address)).collect();
             let all = layout.add(levels, |_| true, &mut slot)?;
@@ -78,11 +83,22 @@ fn is_v4(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_ipv4()
 }
 
-fn check(levels: &[DirectLevel]) -> Result<(), Error> {
+/// Whether an address is somebody else in another network namespace.
+fn is_local(address: SocketAddr) -> bool {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified(),
+    }
+}
+
+fn check(levels: &[DirectLevel], balance: DirectBalance) -> Result<(), Error> {
     let longest = levels.iter().map(|level| level.endpoints.len()).max().unwrap_or(0);
+    // By address each is looked at.
+    let by_address = balance == DirectBalance::SourceIp;
+    let most = if by_address { MAX_HASHED_ENDPOINTS } else { MAX_LEVEL_ENDPOINTS };
     for (table, limit, wanted) in [
         ("priorities of a cluster", MAX_VIEW_LEVELS, levels.len()),
-        ("endpoints of a priority", MAX_LEVEL_ENDPOINTS, longest),
+        ("endpoints of a priority", most, longest),
     ] {
         if wanted > limit as usize {
             return Err(Error::TableFull { table, limit, wanted });

@@ -9,7 +9,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use egressd_abi::{
     DirectEvent, END_ABANDONED, END_ABORTED, END_CLOSED, END_CONNECT_FAILED, END_NO_ENDPOINT,
-    END_OVERFLOW, END_RESET, Endpoint, PROTOCOL_UDP,
+    END_NOT_STARTED, END_OVERFLOW, END_RESET, Endpoint, PROTOCOL_UDP,
 };
 use zerocopy::FromBytes as _;
 
@@ -63,8 +63,11 @@ pub enum DirectEnd {
         /// Because nobody answered in time.
         timed_out: bool,
     },
-    /// The application gave up before the handshake was over.
+    /// The application gave up before the handshake was over, or had a shorter limit of its own.
     Abandoned,
+    /// No SYN went out, for a reason of the host's own: no route, no free port, a local rule. It says
+    /// nothing of the endpoint: `UF`.
+    NotStarted,
     /// Both ends have closed, or the application has and the rest was left to the kernel.
     Closed,
     /// The far end or the network broke it off: `UC`.
@@ -147,6 +150,7 @@ fn record(event: &DirectEvent, cluster: Option<Arc<str>>) -> DirectRecord {
             END_NO_ENDPOINT => DirectEnd::NoEndpoint,
             END_OVERFLOW => DirectEnd::Overflow,
             END_ABANDONED => DirectEnd::Abandoned,
+            END_NOT_STARTED => DirectEnd::NotStarted,
             END_CLOSED => DirectEnd::Closed,
             END_RESET => DirectEnd::Reset,
             END_ABORTED => DirectEnd::Aborted,
@@ -158,7 +162,7 @@ fn record(event: &DirectEvent, cluster: Option<Arc<str>>) -> DirectRecord {
             DirectProtocol::Tcp
         },
         errno: match event.end {
-            END_CONNECT_FAILED if event.local.port() == 0 => libc::ENETUNREACH,
+            END_NOT_STARTED => libc::ENETUNREACH,
             END_CONNECT_FAILED if timed_out => libc::ETIMEDOUT,
             END_CONNECT_FAILED => libc::ECONNREFUSED,
             _ => i32::try_from(event.errno).unwrap_or(0),

@@ -384,11 +384,11 @@ impl Slots {
             let slot = self.memory.clusters.read(known.slot)?;
             let endpoints = known.endpoints.iter().filter_map(|(address, held)| {
                 let endpoint = self.memory.endpoints.read(held.slot)?;
-                Some((*address, endpoint.active, endpoint.begun))
+                Some((*address, endpoint.active + endpoint.conversations, endpoint.begun))
             });
             Some(DirectCounts {
                 cluster: Arc::clone(name),
-                active: slot.active,
+                active: slot.active + slot.conversations,
                 begun: slot.begun,
                 refused: slot.refused,
                 endpoints: endpoints.collect(),

@@ -2,7 +2,7 @@
 //! limit are ended, and the counts are compared with what there is.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     os::fd::AsFd as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,6 +26,11 @@ use crate::{
 
 /// How often counts are compared with what there is.
 const COMPARE: Duration = Duration::from_secs(10);
+/// How often connections are looked for that never began.
+const LOOK: Duration = Duration::from_secs(2);
+/// A connection whose SYN has not gone out for so long never began: no close() tells of sockets inside the
+/// kernel, MPTCP's among them.
+const UNSTARTED: Duration = Duration::from_secs(5);
 /// A connection that is counted for longer than this and has no socket in any state is none.
 const GONE: Duration = Duration::from_secs(30);
 /// How many connections that were ended here are remembered until their records come.
@@ -75,9 +80,12 @@ enum Count {
 
 /// Goes over all direct connections.
 pub(super) struct Sweep {
-    flows: HashTable<MapData, [u8; 16], [u8; 16]>,
+    flows: HashTable<MapData, [u8; 16], [u8; 24]>,
     ended: Ended,
     compared: Option<Instant>,
+    looked: Option<Instant>,
+    /// Without a socket when it was last looked.
+    missing: BTreeSet<FlowKey>,
     /// By how much counts were too large when they were last compared.
     surplus: BTreeMap<Count, u64>,
 }
@@ -86,17 +94,27 @@ impl Sweep {
     pub(super) fn take(bpf: &mut Ebpf, ended: Ended) -> Result<Self, Error> {
         let map = bpf.take_map("FLOWS").ok_or_else(|| Error::missing("FLOWS"))?;
         let flows = HashTable::try_from(map).map_err(Error::bpf("opening the map FLOWS"))?;
-        Ok(Self { flows, ended, compared: None, surplus: BTreeMap::new() })
+        Ok(Self {
+            flows,
+            ended,
+            compared: None,
+            looked: None,
+            missing: BTreeSet::new(),
+            surplus: BTreeMap::new(),
+        })
     }
 
     /// Goes over them once.
     pub(super) fn run(&mut self, slots: &Mutex<Slots>) -> Result<Swept, Error> {
         let slots = || slots.lock().unwrap_or_else(PoisonError::into_inner);
         let compares = self.compared.is_none_or(|last| last.elapsed() >= COMPARE);
+        let now = now().map_err(Error::io("reading the clock"))?;
         let limits = slots().has_time_limits();
-        if !compares && !limits {
+        let looks = self.looked.is_none_or(|last| last.elapsed() >= LOOK);
+        if !compares && !limits && !looks {
             return Ok(Swept::default());
         }
+        self.looked = Some(Instant::now());
         let before = if compares { counts(&slots()) } else { BTreeMap::new() };
         let flows: Vec<(FlowKey, Flow)> =
             bpf::entries(self.flows.map().fd().as_fd(), MAX_FLOWS as usize)
@@ -109,15 +127,23 @@ impl Sweep {
         }
         let netns =
             NetnsCookie::current().map_err(Error::io("asking for our network namespace"))?.raw();
-        let mut ours = flows.into_iter().filter(|(_, flow)| flow.netns == netns).peekable();
-        if ours.peek().is_none() {
+        let age = |key: &FlowKey| now.saturating_sub(Duration::from_nanos(key.started_ns));
+        for (key, flow) in flows.iter().filter(|(_, flow)| flow.started == 0) {
+            if age(key) > UNSTARTED && self.remove(key) {
+                slots().take_one(flow.cluster, flow.endpoint);
+                swept.mended += 1;
+            }
+        }
+        let ours = |(_, flow): &(FlowKey, Flow)| flow.netns == netns && flow.started == 1;
+        let mut ours = flows.into_iter().filter(ours).peekable();
+        if ours.peek().is_none() || !compares && !limits {
             return Ok(swept);
         }
         let diag = Diag::open().map_err(Error::io("asking for sockets"))?;
         let sockets = diag.sockets().map_err(Error::io("listing the sockets of connections"))?;
-        let now = now().map_err(Error::io("reading the clock"))?;
+        let missing = std::mem::take(&mut self.missing);
         for (key, flow) in ours {
-            let age = now.saturating_sub(Duration::from_nanos(key.started_ns));
+            let age = age(&key);
             match sockets.get(&key.cookie) {
                 Some(socket) => {
                     let limits = slots().time_limits(flow.cluster);
@@ -125,11 +151,16 @@ impl Sweep {
                         swept.note(why, self.end(&diag, socket, key.cookie, why)?);
                     }
                 }
-                None if age > GONE && self.remove(&key) => {
-                    slots().take_one(flow.cluster, flow.endpoint);
-                    swept.mended += 1;
+                // The kernel may pass one over whose neighbours leave while it lists them.
+                None if age > GONE && missing.contains(&key) => {
+                    if self.remove(&key) {
+                        slots().take_one(flow.cluster, flow.endpoint);
+                        swept.mended += 1;
+                    }
                 }
-                None => {}
+                None => {
+                    self.missing.insert(key);
+                }
             }
         }
         Ok(swept)

@@ -17,7 +17,7 @@ use std::{
 use egressd_abi::{Row, RowKey};
 use egressd_datapath::{
     Datapath, DirectClusters, DirectEndpoint, DirectLevel, DirectRecord, DirectRoute, DirectTarget,
-    DirectView, KernelTable, Listeners, Notice, Settings, Watch, cgroup2_root,
+    DirectView, Error, KernelTable, Listeners, Notice, Settings, Watch, cgroup2_root,
 };
 use nix::sched::{CloneFlags, unshare};
 use socket2::SockRef;
@@ -79,6 +79,10 @@ impl Lab {
 
     /// Starts a daemon with the table that there is, as the agent does.
     pub(crate) fn start_daemon(&mut self) {
+        self.try_start_daemon().unwrap();
+    }
+
+    pub(crate) fn try_start_daemon(&mut self) -> Result<(), Error> {
         let settings = Settings {
             cgroups: vec![self.cgroup.0.clone()],
             port: 15001,
@@ -87,7 +91,7 @@ impl Lab {
             pins: self.pins.clone(),
         };
         let mut datapath = Datapath::load(settings).unwrap();
-        let listeners = Listeners::bind(15001).unwrap();
+        let listeners = Listeners::bind(15001)?;
         datapath.configure(&listeners).unwrap();
         let listeners = listeners.into_sockets();
         let proxy = listeners.iter().map(|listener| listener.try_clone().unwrap()).collect();
@@ -108,6 +112,7 @@ impl Lab {
         datapath.attach().unwrap();
         let clusters = datapath.direct();
         self.daemon = Some(Daemon { _watch: watch, datapath, clusters, records, proxy });
+        Ok(())
     }
 
     /// Ends the daemon; what is pinned stays, or goes.

@@ -111,13 +111,20 @@ fn what_is_left_can_be_removed() {
     lab.route("240.0.0.1:80", &[("one", 1)]);
     lab.set("one", &view(&[("127.0.1.1:81", 1)]));
     lab.end_daemon(true);
+    // A daemon that cannot start leaves it as it is.
+    let taken = std::net::TcpListener::bind("127.64.0.1:15001").unwrap();
+    assert!(lab.try_start_daemon().is_err());
+    drop(taken);
+    assert_eq!(lab.python("dial(('240.0.0.1', 80))"), "127.0.1.1:81 240.0.0.1 80\n");
     // As if it were of another layout: the next daemon begins afresh and removes it.
     let folder = fs::read_dir(&pins).unwrap().next().unwrap().unwrap().path();
     let left = count(&folder);
     assert!(left > 12, "{left}");
-    fs::rename(&folder, pins.join("00000000")).unwrap();
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    let other = pins.join(format!("00000000{}", &name[8..]));
+    fs::rename(&folder, &other).unwrap();
     lab.start_daemon();
-    assert!(!pins.join("00000000").exists());
+    assert!(!other.exists());
     assert_eq!(lab.python("dial(('240.0.0.1', 80))"), "proxy 240.0.0.1 80\n");
     lab.end_daemon(true);
     assert_eq!(cleanup(&pins).unwrap(), left);

@@ -101,6 +101,20 @@ fn a_socket_leaves_an_endpoint_that_is_out() {
     let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
     assert_eq!(said, "127.0.1.1:81 240.0.0.1 443\n127.0.1.2:81 240.0.0.1 443\n");
     lab.wait_active("one", 0);
+    // Threads that share a socket speak to whom they mean.
+    let said = python(
+        &lab,
+        "import threading
+s = new(); s.bind(('127.0.0.1', 0))
+def work(i):
+    for _ in range(300): s.sendto(b'x', ('240.0.0.1', 443))
+ts = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+for t in ts: t.start()
+for t in ts: t.join()
+print({s.recvfrom(99) for _ in range(50)})",
+    );
+    assert_eq!(said, "{(b'127.0.1.2:81', ('240.0.0.1', 443))}\n");
+    lab.wait_active("one", 0);
     // More services than a socket has room for: each gets its answer, one after the other.
     for last in 10..22 {
         lab.route_udp(&format!("240.0.0.{last}:443"), "one");
