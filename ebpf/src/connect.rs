@@ -121,11 +121,10 @@ fn query(
 /// Turns a connect() to an endpoint, or refuses it.
 #[inline(never)]
 fn direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>, family: Family) -> i32 {
-    let Dialled { to, config, snapshot, row, .. } = dialled;
+    let Dialled { to, snapshot, row, .. } = dialled;
     let (slot, service) = (snapshot.cluster(row), row.service());
     let generation = snapshot.head.number;
-    let netns = config.netns;
-    let call = direct::Call { ctx, sk, to, family, slot, service, generation, netns };
+    let call = direct::Call { ctx, sk, to, family, slot, service, generation };
     let result = direct::turn(&call);
     if result == direct::PROXY {
         return UNDECIDED;
@@ -147,10 +146,14 @@ fn direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>, famil
     fail(Errno::Refused)
 }
 
-/// Whether the rules let a row of the direct path have its way.
+/// Whether the rules let a row of the direct path have its way. In another network namespace an endpoint
+/// may be somebody else, or nobody; and what is bound to a device is not captured: the row is the proxy's.
 #[inline(never)]
 fn may_be_direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>) -> bool {
-    matches!(decide(&gather(ctx, sk, dialled)), Verdict::Direct(_))
+    let facts = gather(ctx, sk, dialled);
+    report::netns(ctx) == dialled.config.netns
+        && !facts.socket.bound_device
+        && matches!(decide(&facts), Verdict::Direct(_))
 }
 
 /// What becomes of a connect() that no endpoint is chosen for: one of the numbers below, and for

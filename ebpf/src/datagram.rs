@@ -46,7 +46,9 @@ pub(crate) fn turn(ctx: &SockAddrContext, call: Call, family: Family) -> i32 {
     let Some(config) = CONFIG.get(0) else {
         return ALLOW;
     };
-    if report::current_cgroup() == config.own_cgroup {
+    let socket = context::socket_facts(sk, false, config.mark);
+    let elsewhere = report::netns(ctx) != config.netns || socket.bound_device;
+    if elsewhere || report::current_cgroup() == config.own_cgroup {
         return ALLOW;
     }
     let mut to = Endpoint::from_v4_bytes([0; 4], [0; 2]);
@@ -168,8 +170,8 @@ fn begin(call: &Speaking<'_>, snapshot: &Snapshot, row: &Row, state: &mut Datagr
     let slot = snapshot.cluster(row);
     let target = choose(call, slot);
     let (ctx, sk, to, family) = (call.ctx, call.sk, call.to, call.family);
-    let (service, generation, netns) = (row.service(), snapshot.head.number, 0);
-    let caller = direct::Call { ctx, sk, to, family, slot, service, generation, netns };
+    let (service, generation) = (row.service(), snapshot.head.number);
+    let caller = direct::Call { ctx, sk, to, family, slot, service, generation };
     if target.result == NOBODY {
         report::count(Counter::DirectRefused);
         record::refused(&caller, END_NO_ENDPOINT, PROTOCOL_UDP);

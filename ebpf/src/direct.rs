@@ -51,8 +51,6 @@ pub(crate) struct Call<'a> {
     pub(crate) service: u32,
     /// The rows'.
     pub(crate) generation: u32,
-    /// The daemon's.
-    pub(crate) netns: u64,
 }
 
 /// Chooses an endpoint and counts the connection. Leaves everything as it was unless [`TURNED`].
@@ -67,9 +65,6 @@ pub(crate) fn turn(call: &Call<'_>) -> u32 {
     if view.kind == VIEW_EMPTY {
         refuse(cluster);
         return NOBODY;
-    }
-    if view.local == 1 && report::netns(call.ctx) != call.netns {
-        return PROXY;
     }
     let levels = view.levels[reach(call)];
     if view.kind != VIEW_ORIGINAL && levels.count == 0 {

@@ -163,9 +163,8 @@ pub struct View {
     pub balance: u8,
     /// 1 where keep-alive is asked for.
     pub keepalive: u8,
-    /// 1 where an endpoint is of the host itself or of one of its links, which in another network
-    /// namespace would be somebody else: the proxy is to decide there.
-    pub local: u8,
+    /// Nothing.
+    pub reserved: u8,
     /// The port of [`VIEW_ORIGINAL`], in network order; 0 for that of the destination.
     pub port: [u8; 2],
     /// Nothing.

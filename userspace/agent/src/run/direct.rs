@@ -109,7 +109,7 @@ impl Hearing {
                 End::ConnectFailed { .. } => Some(DirectEnd::NotConnected),
                 End::Reset => Some(DirectEnd::Reset),
                 End::Closed | End::Aborted | End::Idle | End::Expired => Some(DirectEnd::Ended),
-                End::NoEndpoint | End::Overflow | End::Abandoned => None,
+                End::NoEndpoint | End::Overflow | End::Abandoned | End::NotStarted => None,
             };
             if let Some(seen) = seen {
                 self.0.observe(&record.cluster, endpoint, seen);

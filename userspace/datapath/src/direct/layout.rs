@@ -1,10 +1,6 @@
 //! A view as the kernel's rows: pure.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use egressd_abi::{
     BALANCE_LEAST_REQUEST, BALANCE_RANDOM, BALANCE_ROUND_ROBIN, BALANCE_SOURCE_IP, EndpointRow,
@@ -57,7 +53,6 @@ pub(super) fn layout(
         DirectTarget::Endpoints(levels) => {
             check(levels, view.balance)?;
             layout.view.kind = VIEW_ENDPOINTS;
-            layout.view.local = u8::from(endpoints(levels).any(|one| is_local(one.address)));
             let families: BTreeSet<bool> =
                 endpoints(levels).map(|one| is_v4(one.address)).collect();
             let all = layout.add(levels, |_| true, &mut slot)?;
@@ -81,14 +76,6 @@ fn endpoints(levels: &[DirectLevel]) -> impl Iterator<Item = &DirectEndpoint> {
 
 fn is_v4(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_ipv4()
-}
-
-/// Whether an address is somebody else in another network namespace.
-fn is_local(address: SocketAddr) -> bool {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified(),
-    }
 }
 
 fn check(levels: &[DirectLevel], balance: DirectBalance) -> Result<(), Error> {

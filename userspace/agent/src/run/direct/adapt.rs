@@ -89,7 +89,7 @@ fn outcome(record: &DirectRecord) -> Outcome {
         End::NoEndpoint => Outcome::NoHealthyUpstream,
         End::Overflow => Outcome::Overflow,
         End::ConnectFailed { timed_out: true } => Outcome::ConnectFailed(TransportFailure::Timeout),
-        End::ConnectFailed { timed_out: false } => {
+        End::ConnectFailed { timed_out: false } | End::NotStarted => {
             let errno = if record.errno == 0 { libc::ECONNREFUSED } else { record.errno };
             let kind = io::Error::from_raw_os_error(errno).kind();
             Outcome::ConnectFailed(TransportFailure::Delayed(kind, Errno(errno)))
