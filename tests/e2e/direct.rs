@@ -2,9 +2,12 @@
 //! of them, and what differs is what the manual says.
 
 mod changes;
+mod chaos;
 mod databases;
+mod datagrams;
 mod endpoints;
 mod equal;
 mod limits;
+mod pins;
 mod restarts;
 mod world;

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod chaos;
 mod cmd;
 mod demo;
 mod fuzz;
@@ -42,6 +43,8 @@ enum Command {
     Lint,
     /// Thousands of connections under one reload a second; needs root.
     Soak(soak::Args),
+    /// Endpoints that fail and change, reloads and restarts, on the direct path: 10 minutes.
+    Chaos(chaos::Args),
     /// Everything, or one tier of it.
     Test(test::Args),
 }
@@ -68,6 +71,7 @@ fn run(command: Command) -> Result<()> {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Lint => lint::run(),
         Command::Soak(args) => soak::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Test(args) => test::run(&args),
     }
 }
