@@ -142,8 +142,10 @@ impl Direct {
             Arc::clone(&told.origin)
         };
         let (cluster, addr) = (self.shared.clusters.get(&origin), UpstreamAddr::Ip(endpoint));
-        // Its endpoints have a state once they were looked at.
-        drop(cluster.direct_view(&*self.shared.resolver, Instant::now()));
+        if !cluster.knows(&addr) {
+            // Its endpoints have a state once they were looked at.
+            drop(cluster.direct_view(&*self.shared.resolver, Instant::now()));
+        }
         match end {
             DirectEnd::NotConnected => cluster.observe_at(&addr, Observation::NotConnected),
             DirectEnd::Reset => {

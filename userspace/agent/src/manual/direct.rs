@@ -41,7 +41,9 @@
 //! (`/sys/fs/bpf/egressd`), where a bpffs is mounted. After SIGKILL programs stay attached: direct
 //! connections go on, new ones go to the endpoints that were good last, and `capture.onProxyDown` holds for
 //! proxied ones. The next daemon adopts all of it. SIGTERM removes the pins unless the daemon was started with
-//! `--keep`; `egressd cleanup` removes what a dead one has left.
+//! `--keep`; `egressd cleanup` removes what a dead one has left. Until the next daemon comes nobody follows
+//! DNS, probes or ejections: where that is worse than no capture, let the service manager run
+//! `egressd cleanup` when the daemon has died (`ExecStopPost=` in systemd).
 //!
 //! # How to run an experiment in the kernel
 //!

@@ -106,6 +106,11 @@ impl Cluster {
         self.shared.health.bring_back(self.spec.outlier.as_ref());
     }
 
+    /// Whether an endpoint has a state.
+    pub(crate) fn knows(&self, addr: &UpstreamAddr) -> bool {
+        self.shared.hosts.known(addr).is_some()
+    }
+
     /// Learns what became of a connection that the proxy did not carry.
     pub(crate) fn observe_at(&self, addr: &UpstreamAddr, seen: Observation) {
         let Some(state): Option<Arc<HostState>> = self.shared.hosts.known(addr) else { return };
