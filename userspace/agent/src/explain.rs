@@ -16,7 +16,10 @@ use std::{
 };
 
 use clap::ValueEnum;
-use egressd_tables::{Answer, Answers, Explanation, IpFamilies, Path, VhostOrigin};
+use egressd_tables::{
+    Answer, Answers, Call, Explanation, IpFamilies, Path, Payload, RequestHead, VhostOrigin,
+    normalize_path,
+};
 
 use crate::{
     cli::Output,
@@ -166,7 +169,16 @@ impl<'a> Explained<'a> {
     fn of(target: &'a Target, compiled: &Compiled, address: Option<IpAddr>) -> Self {
         let tables = &compiled.tables;
         let dialled = target.dial(tables, address);
-        let mut explanation = tables.explain(&target.call(dialled.destination));
+        let call = target.call(dialled.destination);
+        let path;
+        let payload = match call.payload {
+            Payload::Http(head) => {
+                path = normalize_path(tables.path_normalization(), head.path);
+                Payload::Http(RequestHead { path: &path, ..head })
+            }
+            Payload::Raw | Payload::Tls { .. } => call.payload,
+        };
+        let mut explanation = tables.explain(&Call { payload, ..call });
         dialled.describe(target, &mut explanation);
         let hints = hints::hints(target, &explanation, compiled);
         let path = tables.path(dialled.destination);

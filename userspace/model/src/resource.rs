@@ -32,7 +32,7 @@ pub use load_balancer::{
 };
 pub use mesh::{
     AccessLogEncoding, DefaultTrafficPolicy, MeshConfig, MeshOutboundTrafficPolicy, MeshPolicyMode,
-    ProxyConfig,
+    PathNormalization, ProxyConfig, ProxyPathNormalization,
 };
 pub use meta::{Key, Meta, OnProxyDown, PathMode, Resource};
 pub use pod::Pod;

@@ -232,7 +232,7 @@ meshConfig:
         egressd.yaml:3:33: error[unknown-value]: meshConfig.outboundTrafficPolicy.mode: unknown value "REGISTRY"
           help: one of REGISTRY_ONLY, ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS
         egressd.yaml:5:3: error[unknown-field]: meshConfig.ingresClass: unknown field `ingresClass`
-          help: known fields: outboundTrafficPolicy, connectTimeout, tcpKeepalive, accessLogFile, accessLogFormat, accessLogEncoding, protocolDetectionTimeout, defaultServiceExportTo, defaultVirtualServiceExportTo, defaultDestinationRuleExportTo, localityLbSetting, zoneAwareLbSetting, defaultHttpRetryPolicy, defaultTrafficPolicy, proxyHttpPort, dnsRefreshRate, rootNamespace, h2UpgradePolicy, trustDomain, defaultConfig, enableAutoMtls
+          help: known fields: outboundTrafficPolicy, connectTimeout, tcpKeepalive, accessLogFile, accessLogFormat, accessLogEncoding, protocolDetectionTimeout, defaultServiceExportTo, defaultVirtualServiceExportTo, defaultDestinationRuleExportTo, localityLbSetting, zoneAwareLbSetting, defaultHttpRetryPolicy, defaultTrafficPolicy, proxyHttpPort, dnsRefreshRate, rootNamespace, h2UpgradePolicy, pathNormalization, trustDomain, defaultConfig, enableAutoMtls
         egressd.yaml:4:19: error[out-of-range]: meshConfig.connectTimeout: 7200s is too long: at most 1h"#]].assert_eq(&shown.join("\n"));
 }
 

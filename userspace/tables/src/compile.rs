@@ -161,6 +161,7 @@ pub(crate) fn compile(
         gateways,
         strict: options.strict,
         path: options.path,
+        path_normalization: mesh.path_normalization(),
         services: services.all,
         clusters: Arc::new(clusters),
     };

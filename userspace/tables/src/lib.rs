@@ -55,7 +55,7 @@ pub use route::{
     DEFAULT_ROUTE, Delay, Destination, Destinations, Domains, Fault, Forward, HeaderChange,
     HeaderLookup, HeaderOps, HttpDecision, Mirror, NoHeaders, PathRedirect, PathRewrite, Pattern,
     PortRule, Redirect, RequestHead, RetryPolicy, Route, RouteAction, RouteMatch, RouteTable,
-    Subject, TextMatch, UnmatchedPreflight, VhostOrigin, VirtualHost, strip_port,
+    Subject, TextMatch, UnmatchedPreflight, VhostOrigin, VirtualHost, normalize_path, strip_port,
 };
 pub use rows::{KernelRows, RowsDiff, UdpRows};
 pub use service::{Port, Service, ServiceId};
@@ -74,5 +74,7 @@ pub mod balancing {
 }
 
 // What values here are made of, for crates that see the model only through its tables.
-pub use egressd_model::resource::{PathMode, ServerTlsMode, ServerTlsSettings, TlsProtocolVersion};
+pub use egressd_model::resource::{
+    PathMode, PathNormalization, ServerTlsMode, ServerTlsSettings, TlsProtocolVersion,
+};
 pub use egressd_model::value::{EndpointAddress, Labels, Locality, UnixSocket};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use egressd_model::Model;
-use egressd_model::resource::{MeshConfig, PathMode};
+use egressd_model::resource::{MeshConfig, PathMode, PathNormalization};
 use egressd_model::value::IpRange;
 
 use crate::cluster::{Cluster, ClusterRef};
@@ -43,6 +43,7 @@ pub struct Tables {
     pub(crate) gateways: Vec<GatewayServer>,
     pub(crate) strict: bool,
     pub(crate) path: PathMode,
+    pub(crate) path_normalization: PathNormalization,
 }
 
 impl Tables {
@@ -55,6 +56,12 @@ impl Tables {
         vips: &VipAllocation,
     ) -> Self {
         compile::compile(model, mesh, node, options, vips, &compile::Memo::default()).0
+    }
+
+    /// What becomes of the paths of requests before anything looks at them; see
+    /// [`crate::normalize_path`].
+    pub fn path_normalization(&self) -> PathNormalization {
+        self.path_normalization
     }
 
     /// Every listener: those of addresses, those of ports, [`crate::VIRTUAL_OUTBOUND`] last.

@@ -96,7 +96,9 @@ pub(super) async fn run(
         records: Arc::clone(&records) as _,
         sources: config.tls.clone(),
     };
-    let limits = egressd_proxy::Config { http: config.http, ..egressd_proxy::Config::default() };
+    let path_normalization = generation.tables.path_normalization();
+    let http = egressd_proxy::HttpSettings { path_normalization, ..config.http };
+    let limits = egressd_proxy::Config { http, ..egressd_proxy::Config::default() };
     let server = Server::new(limits, parts).map_err(Failure::machine("starting the proxy"))?;
     for socket in listeners.into_sockets() {
         server.serve(socket).map_err(Failure::machine("serving a listener"))?;

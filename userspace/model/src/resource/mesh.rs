@@ -50,6 +50,8 @@ object! {
         root_namespace: Spanned<String> = "rootNamespace",
         /// Whether HTTP/1.1 becomes HTTP/2 upstream where a rule says DEFAULT.
         h2_upgrade_policy: Spanned<H2UpgradePolicy> = "h2UpgradePolicy",
+        /// What becomes of the paths of requests before they are routed.
+        path_normalization: Option<Spanned<ProxyPathNormalization>> = "pathNormalization",
         /// Trust domain of mesh identities; empty: `cluster.local`.
         trust_domain: Spanned<String> = "trustDomain",
         /// Settings of every proxy.
@@ -66,12 +68,41 @@ object! {
         "mixerCheckServer", "mixerReportServer", "disablePolicyChecks", "disableMixerHttpReports",
         "policyCheckFailOpen", "sidecarToTelemetrySessionAffinity", "sdsUdsPath", "sdsRefreshDelay",
         "enableSdsTokenMount", "sdsUseK8sSaJwt", "enableClientSidePolicyCheck", "authPolicy",
-        "rdsRefreshDelay", "hboneIdleTimeout", "serviceScopeConfigs", "serviceEntryVisibility",
-        "pathNormalization"
+        "rdsRefreshDelay", "hboneIdleTimeout", "serviceScopeConfigs", "serviceEntryVisibility"
     ]
 }
 
+object! {
+    /// What becomes of the paths of requests.
+    pub struct ProxyPathNormalization {
+        /// How much.
+        normalization: Spanned<PathNormalization> = "normalization",
+    }
+}
+
+names! {
+    /// How much is done to the path of a request before it is routed.
+    pub enum PathNormalization {
+        /// As BASE.
+        #[default]
+        Default = "DEFAULT",
+        /// Nothing.
+        None = "NONE",
+        /// Dot segments are taken out, and backslashes become slashes.
+        Base = "BASE",
+        /// That, and several slashes become one.
+        MergeSlashes = "MERGE_SLASHES",
+        /// Escaped slashes and backslashes become slashes before that.
+        DecodeAndMergeSlashes = "DECODE_AND_MERGE_SLASHES",
+    }
+}
+
 impl MeshConfig {
+    /// What becomes of the paths of requests.
+    pub fn path_normalization(&self) -> PathNormalization {
+        self.path_normalization.as_ref().map(|how| how.normalization.value).unwrap_or_default()
+    }
+
     /// Limit on connecting where no rule has one.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout.as_deref().copied().unwrap_or(Duration::from_secs(10))

@@ -14,7 +14,7 @@ use super::{
     downstream::{Downstream, Standing},
     forward,
     headers::{self, Context, Present, change, name},
-    inbound::{Inbound, asked},
+    inbound::{self, Inbound, asked},
     log::RequestLog,
     reply::{Asked, Reply},
     response_body::ResponseBody,
@@ -24,8 +24,9 @@ use crate::{random, record::ResponseFlag};
 /// Answers a request, by whatever its route says.
 pub(crate) async fn answer(
     downstream: Arc<Downstream>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    inbound::normalize_path(request.uri_mut(), downstream.worker.settings.path_normalization);
     let present = Present::of(request.headers());
     let log = RequestLog::new(&downstream, &request, present);
     let asked = asked(request.headers(), present);

@@ -1,8 +1,11 @@
 //! A request as the application sent it: whether it may be routed at all, and what routing needs to know
 //! of it.
 
+use std::borrow::Cow;
+
+use egressd_tables::PathNormalization;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, request::Parts,
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header, request::Parts,
     uri::PathAndQuery,
 };
 use hyper::body::Incoming;
@@ -91,6 +94,17 @@ impl Inbound {
             headers: &Seen(&self.parts.headers),
         })
     }
+}
+
+/// Gives a request's path the form in which it is routed, logged and sent on.
+pub(crate) fn normalize_path(uri: &mut Uri, how: PathNormalization) {
+    let Some(path) = uri.path_and_query() else { return };
+    let Cow::Owned(normal) = egressd_tables::normalize_path(how, path.as_str()) else { return };
+    // Characters only go, or become slashes: what was a path stays one.
+    let Ok(normal) = PathAndQuery::try_from(normal) else { return };
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = Some(normal);
+    *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
 /// In what an answer of ours is expected.

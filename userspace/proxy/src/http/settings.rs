@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use egressd_tables::PathNormalization;
+
 /// Limits and habits of the HTTP path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
@@ -23,6 +25,9 @@ pub struct HttpSettings {
     pub idle_request: Option<Duration>,
     /// Requests that an application may have under way on one HTTP/2 connection. Default 1,000.
     pub max_streams: u32,
+    /// What becomes of the path of a request before it is routed, logged and sent on. Default BASE, as
+    /// Istio's.
+    pub path_normalization: PathNormalization,
 }
 
 impl Default for HttpSettings {
@@ -34,6 +39,7 @@ impl Default for HttpSettings {
             idle_connection: Duration::from_secs(3600),
             idle_request: None,
             max_streams: 1000,
+            path_normalization: PathNormalization::default(),
         }
     }
 }

@@ -30,6 +30,22 @@ async fn paths_and_authorities_are_rewritten() {
 }
 
 #[tokio::test]
+async fn dot_segments_are_no_way_around_a_rule() {
+    let upstream = Upstream::echo().await;
+    let matcher =
+        RouteMatch { path: Some(TextMatch::Prefix("/public/".into())), ..RouteMatch::default() };
+    let route = Route { matcher, ..forwarding(to(cluster("a"))) };
+    let bed = bed().host("a", route, &[upstream.addr]).start().await;
+    assert_eq!(bed.get("a", "/public/../private").await.status, 404);
+    let answer = bed.get("a", "/other/%2e%2E/public\\x?y=/../z").await;
+    assert!(answer.body.starts_with("GET /public/x?y=/../z HTTP/1.1\n"), "{}", answer.body);
+    let records = bed.all(2).await;
+    let paths: Vec<_> =
+        records.iter().map(|record| record.http.as_ref().unwrap().path.as_ref().unwrap()).collect();
+    assert_eq!(paths, ["/private", "/public/x?y=/../z"]);
+}
+
+#[tokio::test]
 async fn regular_expressions_rewrite() {
     let upstream = Upstream::echo().await;
     let rewrite =
