@@ -55,7 +55,7 @@ fn stream(ctx: &SockAddrContext, family: Family) -> i32 {
     let snapshot = Snapshot::current();
     let (matched, row) = snapshot.row(&to);
     let mut dialled = Dialled { to: &to, config, snapshot: &snapshot, matched, row };
-    if row.verdict() == Some(RowVerdict::Direct) && may_be_direct(ctx, sk, &dialled) {
+    if row.verdict() == Some(RowVerdict::Direct) && may_be_direct(ctx, sk, &dialled, family) {
         let result = direct(ctx, sk, &dialled, family);
         if result != UNDECIDED {
             return result;
@@ -147,12 +147,19 @@ fn direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>, famil
 }
 
 /// Whether the rules let a row of the direct path have its way. In another network namespace an endpoint
-/// may be somebody else, or nobody; and what is bound to a device is not captured: the row is the proxy's.
+/// may be somebody else, or nobody; what is bound to a device is not captured; and from loopback the proxy
+/// is reached, and perhaps no endpoint. There the row is the proxy's.
 #[inline(never)]
-fn may_be_direct(ctx: &SockAddrContext, sk: *mut bpf_sock, dialled: &Dialled<'_>) -> bool {
+fn may_be_direct(
+    ctx: &SockAddrContext,
+    sk: *mut bpf_sock,
+    dialled: &Dialled<'_>,
+    family: Family,
+) -> bool {
     let facts = gather(ctx, sk, dialled);
     report::netns(ctx) == dialled.config.netns
         && !facts.socket.bound_device
+        && !context::is_bound_to_loopback(sk, family)
         && matches!(decide(&facts), Verdict::Direct(_))
 }
 

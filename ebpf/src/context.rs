@@ -159,6 +159,17 @@ pub(crate) fn bound_v6(sk: *mut bpf_sock) -> (u64, u64) {
     (high, low)
 }
 
+/// Whether a socket is bound to an address of loopback, from which nothing leaves the host.
+#[inline(always)]
+pub(crate) fn is_bound_to_loopback(sk: *mut bpf_sock, family: Family) -> bool {
+    const LOOPBACK_NET: u64 = 127;
+    if family == Family::V4 {
+        return bound_v4(sk) >> 24 == LOOPBACK_NET;
+    }
+    let (high, low) = bound_v6(sk);
+    high == 0 && (low == 1 || low >> 24 == 0xffff << 8 | LOOPBACK_NET)
+}
+
 /// Whether an AF_INET6 socket is bound to an address, be it IPv4-mapped.
 #[inline(always)]
 pub(crate) fn is_bound_v6(sk: *mut bpf_sock) -> bool {
