@@ -64,6 +64,14 @@ struct Times {
     unused: u32,
 }
 
+/// What an attempt has come to.
+struct Finished {
+    /// The error, if it is the first one in a row.
+    first_failure: Option<ResolveError>,
+    /// What is known is something else than before.
+    is_new: bool,
+}
+
 /// What an entry is worth to a look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum View {
@@ -212,12 +220,8 @@ impl Entry {
         self.times().attempt = Some(Instant::now());
     }
 
-    /// Takes in the outcome of an attempt. Gives the error if this is the first failure in a row.
-    fn finish(
-        &self,
-        outcome: Result<Records, Failure>,
-        settings: &ResolverSettings,
-    ) -> Option<ResolveError> {
+    /// Takes in the outcome of an attempt.
+    fn finish(&self, outcome: Result<Records, Failure>, settings: &ResolverSettings) -> Finished {
         let mut first_failure = None;
         let now = Instant::now();
         let chance = rand::random();
@@ -257,16 +261,14 @@ impl Entry {
         };
         times.due = due;
         drop(times);
-        if let Some(known) = known {
-            self.learn(known);
-        }
+        let is_new = known.is_some_and(|known| self.learn(known));
         self.done.notify_waiters();
-        first_failure
+        Finished { first_failure, is_new }
     }
 
     /// Takes in the addresses of one family while the other one's are still being waited for: their
-    /// last ones stay meanwhile.
-    fn half(&self, family: Family, records: Records, settings: &ResolverSettings) {
+    /// last ones stay meanwhile. Says whether this is news.
+    fn half(&self, family: Family, records: Records, settings: &ResolverSettings) -> bool {
         let now = Instant::now();
         self.times().answer(records.ttl, self.is_watched(), now, settings);
         let is_other = |ip: &&IpAddr| ip.is_ipv4() != (family == Family::V4);
@@ -279,11 +281,13 @@ impl Entry {
             Family::V4 => [records.addresses, before].concat(),
             Family::V6 => [before, records.addresses].concat(),
         };
-        self.learn(Known::Addresses(addresses.into()));
+        let is_new = self.learn(Known::Addresses(addresses.into()));
         self.done.notify_waiters();
+        is_new
     }
 
-    fn learn(&self, known: Known) {
+    /// Says whether this is news.
+    fn learn(&self, known: Known) -> bool {
         self.known.send_if_modified(|before| {
             let is_new = *before != known;
             // The same answer stays the same allocation: those who use it compare that.
@@ -291,7 +295,7 @@ impl Entry {
                 *before = known;
             }
             is_new
-        });
+        })
     }
 
     /// Whether the last attempt got no answer.
@@ -377,8 +381,10 @@ async fn attempt(entry: &Entry, resolver: &Weak<Inner>) -> Option<()> {
                 // The resolver may go while its servers think.
                 drop(inner);
                 let half = |family, records| {
-                    if let Some(inner) = resolver.upgrade() {
-                        entry.half(family, records, &inner.settings);
+                    if let Some(inner) = resolver.upgrade()
+                        && entry.half(family, records, &inner.settings)
+                    {
+                        inner.tell(entry, NameEvent::Changed);
                     }
                 };
                 let asking = backend::ask(&*backend, &entry.name, entry.families, half);
@@ -395,9 +401,8 @@ async fn attempt(entry: &Entry, resolver: &Weak<Inner>) -> Option<()> {
         Err(Failure::Busy) => inner.metrics.resolutions_refused.increment(),
         Ok(_) | Err(Failure::NoSuchName { .. } | Failure::NoAddresses { .. }) => {}
     }
-    let before = entry.known();
-    let first_failure = entry.finish(outcome, &inner.settings);
-    if entry.known() != before {
+    let Finished { first_failure, is_new } = entry.finish(outcome, &inner.settings);
+    if is_new {
         inner.tell(entry, NameEvent::Changed);
     }
     if let Some(error) = first_failure {

@@ -194,6 +194,32 @@ async fn changes_are_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_is_told_although_one_family_comes_later() {
+    let (resolver, fake) = resolver(settings());
+    let told = Arc::<Mutex<Vec<NameEvent>>>::default();
+    let heard = Arc::clone(&told);
+    resolver.follow(move |name, event| {
+        assert_eq!(name, "a.example");
+        heard.lock().unwrap().push(event);
+    });
+    *fake.delay_v6.lock().unwrap() = Duration::from_millis(100);
+    let lookup = || resolver.lookup("a.example", IpFamilies::Dual, Origin::Cluster);
+    let events = || std::mem::take(&mut *told.lock().unwrap());
+    fake.says("a.example", 30, &["192.0.2.1", "2001:db8::1"]);
+    lookup().await.unwrap();
+    pass(1).await;
+    assert_eq!(lookup().await.unwrap().len(), 2);
+    // One family, and then the other one.
+    assert_eq!(events(), [NameEvent::Changed; 2]);
+    fake.says("a.example", 30, &["192.0.2.2", "2001:db8::1"]);
+    pass(30).await;
+    assert_eq!(lookup().await.unwrap()[0].to_string(), "192.0.2.2");
+    assert_eq!(events(), [NameEvent::Changed]);
+    pass(30).await;
+    assert_eq!(events(), [], "the same again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_answer_serves_while_nobody_answers() {
     let max_stale = Duration::from_secs(600);
     let (resolver, fake) = resolver(ResolverSettings { max_stale, ..settings() });
