@@ -67,25 +67,31 @@ impl Streams {
         }
     }
 
-    /// Asks the servers in turn until one answers, as long as `asker` has a place for it. The reply is
+    /// A place for one exchange; nothing if `asker` must not have one more. To be taken before a task is
+    /// made for the exchange: tasks are bounded by nothing else.
+    pub(crate) fn place(&self, asker: Asker, shared: &Shared) -> Option<Place> {
+        let place = self.places.take(asker);
+        if place.is_none() {
+            shared.crowded(asker);
+            shared.metrics.upstream_refused.increment();
+        }
+        place
+    }
+
+    /// Asks the servers in turn until one answers, as long as nobody else needs the place. The reply is
     /// as it came, with the query's id; there may be none. The place is to be held until the reply has
     /// been passed on: those of many who do not read would fill the memory.
     pub(crate) async fn ask(
         &self,
         order: &[Upstream],
         query: &[u8],
-        asker: Asker,
+        place: Place,
         shared: &Shared,
     ) -> Option<(Vec<u8>, Place)> {
-        let Some(place) = self.places.take(asker) else {
-            shared.crowded(asker);
-            shared.metrics.upstream_refused.increment();
-            return None;
-        };
         tokio::select! {
             reply = self.ask_each(order, query) => Some((reply?, place)),
             () = place.displaced() => {
-                shared.crowded(asker);
+                shared.crowded(place.asker());
                 shared.metrics.upstream_displaced.increment();
                 None
             }

@@ -27,6 +27,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,
+    asker: Asker,
     ticket: u64,
     bell: Arc<Notify>,
 }
@@ -53,7 +54,7 @@ impl Places {
         state.held.insert(ticket, (asker, Arc::clone(&bell)));
         state.shares.add(asker, ticket, now);
         drop(state);
-        Some(Place { places: Arc::clone(self), ticket, bell })
+        Some(Place { places: Arc::clone(self), asker, ticket, bell })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,6 +72,11 @@ impl State {
 }
 
 impl Place {
+    /// Whose it is.
+    pub(crate) fn asker(&self) -> Asker {
+        self.asker
+    }
+
     /// Completes when the place is somebody else's.
     pub(crate) async fn displaced(&self) {
         self.bell.notified().await;
