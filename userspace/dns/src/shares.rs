@@ -4,7 +4,8 @@
 //! Room is given freely while there is some. When it is full, the newcomer takes the place of the
 //! oldest of whoever has the most: first among users, then among the cgroups of that user. A client
 //! with little under way loses nothing to one with much, and something that will never be answered
-//! does not hold its place against something that will (as unbound's jostle list).
+//! does not hold its place against something that will (as unbound's jostle list). Where nobody has
+//! much, the oldest of all gives way, and nothing before its time.
 
 mod places;
 
@@ -109,12 +110,28 @@ impl Shares {
         });
         let Some((cgroup, tickets)) = most else { return Admission::Refused };
         let is_own = is_own_user && *cgroup == asker.cgroup();
-        match tickets.first_key_value() {
-            Some((ticket, began)) if !is_own || now.duration_since(*began) >= JOSTLE => {
-                Admission::InsteadOf(*ticket)
+        let had_its_chance = |began: &Instant| now.duration_since(*began) >= JOSTLE;
+        let has_much = tickets.len() >= self.floor();
+        let oldest = tickets.first_key_value().map(|(ticket, began)| (*ticket, *began));
+        let oldest = if is_own || has_much { oldest } else { self.oldest() };
+        match oldest {
+            Some((ticket, began)) if (has_much && !is_own) || had_its_chance(&began) => {
+                Admission::InsteadOf(ticket)
             }
             Some(_) | None => Admission::Refused,
         }
+    }
+
+    /// Who has less than this has little: what is young stays, whoever comes.
+    fn floor(&self) -> usize {
+        (self.limit / SMALL_PART).min(FLOOR)
+    }
+
+    /// The oldest of all.
+    fn oldest(&self) -> Option<(u64, Instant)> {
+        let all = self.users.values().flat_map(|groups| groups.by_cgroup.values());
+        let oldest = all.filter_map(BTreeMap::first_key_value).min_by_key(|(ticket, _)| **ticket);
+        oldest.map(|(ticket, began)| (*ticket, *began))
     }
 
     /// Counts one that begins. Its ticket must be larger than all before.
@@ -148,6 +165,12 @@ impl Shares {
 /// `jostle-timeout`). Without this, a client that asks faster than it is answered would get no answer
 /// at all.
 const JOSTLE: Duration = Duration::from_millis(200);
+/// A client with less than this is not what fills the room. One that is many clients, with a question
+/// each, displaces nothing of it before its time; nor does a program that asks for A and AAAA together
+/// stand behind those who ask for one.
+const FLOOR: usize = 16;
+/// The same as a part of a room that is small: one in thirty-two.
+const SMALL_PART: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +220,32 @@ mod tests {
         assert_eq!(shares.admit(quiet, now), Admission::InsteadOf(1));
         assert_eq!(shares.admit(process(0, 3), now), Admission::InsteadOf(1));
         assert_eq!(shares.admit(busy, now), Admission::Refused);
+    }
+
+    #[test]
+    fn many_users_displace_nothing_young_of_one_with_little() {
+        let now = Instant::now();
+        let mut shares = Shares::new(512);
+        let victim = process(0, 7);
+        // A moment later than the others.
+        for ticket in 0..509 {
+            shares.add(process(100_000 + u32::try_from(ticket).unwrap(), 1), ticket, now);
+        }
+        let later = now + Duration::from_millis(50);
+        for ticket in 509..512 {
+            shares.add(victim, ticket, later);
+        }
+        let another = process(200_000, 1);
+        assert_eq!(shares.admit(another, later), Admission::Refused);
+        assert_eq!(shares.admit(victim, later), Admission::Refused);
+        // What has had its time goes first, and not what belongs to who has three.
+        assert_eq!(shares.admit(another, now + JOSTLE), Admission::InsteadOf(0));
+        // With sixteen it is one of those that fill the room.
+        for ticket in 512..525 {
+            shares.remove(process(100_000 + u32::try_from(ticket - 512).unwrap(), 1), ticket - 512);
+            shares.add(victim, ticket, later);
+        }
+        assert_eq!(shares.admit(another, later), Admission::InsteadOf(509));
     }
 
     #[test]
