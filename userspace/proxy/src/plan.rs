@@ -111,6 +111,15 @@ pub(crate) enum Target {
     },
 }
 
+impl Target {
+    /// The name, if it is one, is the client's.
+    fn asked_for(&mut self) {
+        if let Self::Name { asked, .. } = self {
+            *asked = true;
+        }
+    }
+}
+
 /// An address that must be one of a name's (`strict`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checked {

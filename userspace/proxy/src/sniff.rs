@@ -24,8 +24,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
-pub(crate) use self::http::HttpVersion;
-use self::tls::ClientHello;
+pub(crate) use self::{http::HttpVersion, tls::ClientHello};
 use crate::{
     relay::scratch,
     socket::{Seen, Stream},

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use egressd_tables as tables;
-use egressd_tables::{Action, ChainAction, Decision, Flow, Listener, Original, ServerTlsSettings};
+use egressd_tables::{
+    Action, ChainAction, Decision, Flow, Listener, Original, ServerTlsSettings, TcpRoute,
+};
 
 use super::{FOR_EVER, Generation, Plan, Requests, as_tables_see, refusal_word};
 use crate::{
@@ -94,15 +96,60 @@ impl Generation {
             // No server takes it.
             Action::Tcp(_) if decision.chain.catch_all => Arrangement::nowhere(),
             Action::Tcp(route) => {
-                let original = match sniffed {
-                    Sniffed::Tls(hello) => hello.server_name.as_deref().map(Arc::from),
-                    Sniffed::Nothing | Sniffed::Raw | Sniffed::Http(_) => None,
-                };
-                let original = original.map_or(Original::Nowhere, Original::Resolve);
-                let decision = Decision { original, ..decision.clone() };
-                let plan = self.tcp(destination, sniffed, &decision, route);
+                let plan = self.by_its_name(destination, sniffed, &decision, route);
                 Arrangement::Relay { plan, tls }
             }
         }
+    }
+
+    /// Where the client dialled is here: what is to go "there" goes to the name that it asks for.
+    fn by_its_name(
+        &self,
+        destination: OriginalDst,
+        sniffed: &Sniffed,
+        decision: &Decision,
+        route: &TcpRoute,
+    ) -> Plan {
+        let original = match sniffed {
+            Sniffed::Tls(hello) => hello.server_name.as_deref().map(Arc::from),
+            Sniffed::Nothing | Sniffed::Raw | Sniffed::Http(_) => None,
+        };
+        let original = original.map_or(Original::Nowhere, Original::Resolve);
+        let mut plan =
+            self.tcp(destination, sniffed, &Decision { original, ..decision.clone() }, route);
+        // A rule may allow any number of names: which ones, the client says.
+        if let Ok(forward) = &mut plan.verdict {
+            forward.target.asked_for();
+        }
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use egressd_tables::{Node, Options, Tables, VipAllocation};
+
+    use super::*;
+    use crate::{
+        plan::{Forward, Target},
+        sniff::ClientHello,
+    };
+
+    #[test]
+    fn a_clients_server_name_is_a_name_that_is_asked_for() {
+        // Whatever the rules are: everything goes where it asks to.
+        let (node, options, vips) = (Node::default(), Options::default(), VipAllocation::default());
+        let tables =
+            Tables::compile(&Default::default(), &Default::default(), &node, &options, &vips);
+        let generation = Generation { tables: Arc::new(tables), clusters: Arc::default() };
+        let here = OriginalDst("192.0.2.1:15443".parse().unwrap());
+        let sniffed = Sniffed::Tls(ClientHello::of("any.example.com"));
+        let flow = Flow { destination: here.0, sniffed: as_tables_see(&sniffed) };
+        let decision = generation.tables.decide(&flow);
+        let Action::Tcp(route) = &decision.action else { panic!("bytes are carried") };
+        let plan = generation.by_its_name(here, &sniffed, &decision, route);
+        let Forward { target, .. } = plan.verdict.unwrap();
+        let Target::Name { name, asked, .. } = target else { panic!("{target:?}") };
+        assert_eq!((&*name, asked), ("any.example.com", true));
     }
 }

@@ -16,6 +16,12 @@ pub(crate) struct ClientHello {
 }
 
 impl ClientHello {
+    /// One that asks for this server, and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of(name: &str) -> Self {
+        Self { server_name: Some(name.into()), protocols: Box::default() }
+    }
+
     /// The application protocols asked for, most wanted first.
     #[cfg_attr(not(test), expect(dead_code, reason = "routing does not ask for it"))]
     pub(crate) fn protocols(&self) -> impl Iterator<Item = &[u8]> {
