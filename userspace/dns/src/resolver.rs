@@ -15,7 +15,7 @@ mod schedule;
 use std::{
     collections::HashMap,
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{
         Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -40,7 +40,7 @@ use self::{
     hickory::Hickory,
     hosts::Hosts,
 };
-use crate::{metrics::Metrics, socket::SocketMaker, upstream::Upstreams};
+use crate::{metrics::Metrics, shares::Asker, socket::SocketMaker, upstream::Upstreams};
 
 /// How names are resolved and how long answers last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,7 +273,29 @@ impl Resolver {
         if let Some(address) = literal(name) {
             return Ok(Arc::from([address]));
         }
-        let entry = self.0.entry(name, families, origin)?;
+        let entry = self.0.entry(name, families, origin, ANYBODY)?;
+        self.answer(&entry).await
+    }
+
+    /// As [`Resolver::lookup`], for a name that a request of `asker` brings: what is under way for such
+    /// names is shared out among those who ask.
+    ///
+    /// # Errors
+    /// There are no addresses, for the reason given.
+    pub async fn lookup_for(
+        &self,
+        asker: Asker,
+        name: &str,
+        families: IpFamilies,
+    ) -> Result<Arc<[IpAddr]>, ResolveError> {
+        if let Some(address) = literal(name) {
+            return Ok(Arc::from([address]));
+        }
+        let entry = self.0.entry(name, families, Origin::Request, asker)?;
+        self.answer(&entry).await
+    }
+
+    async fn answer(&self, entry: &Entry) -> Result<Arc<[IpAddr]>, ResolveError> {
         let limit = self.0.patience();
         let deadline = Instant::now() + limit;
         loop {
@@ -296,6 +318,16 @@ impl Resolver {
                 let name = Arc::clone(entry.name());
                 return Err(ResolveError::Timeout { name, after: limit });
             }
+        }
+    }
+
+    /// Sees to it that a name of the configuration is being resolved, without waiting for it. Counts
+    /// as use.
+    pub fn want(&self, name: &str, families: IpFamilies) {
+        if literal(name).is_none()
+            && let Err(error) = self.0.entry(name, families, Origin::Cluster, ANYBODY)
+        {
+            tracing::debug!(%error, "a name is not asked for");
         }
     }
 
@@ -346,7 +378,7 @@ impl Resolver {
         if let Some(address) = literal(name) {
             return Ok(watch::channel(Known::Addresses(Arc::from([address]))).1);
         }
-        let entry = self.0.entry(name, families, origin)?;
+        let entry = self.0.entry(name, families, origin, ANYBODY)?;
         let receiver = entry.subscribe();
         entry.nudge();
         Ok(receiver)
@@ -427,6 +459,7 @@ impl Inner {
         name: &str,
         families: IpFamilies,
         origin: Origin,
+        asker: Asker,
     ) -> Result<Arc<Entry>, ResolveError> {
         // A request may bring kilobytes; the DNS has no such name (RFC 1035 §2.3.4).
         if name.len() > MAX_NAME {
@@ -434,16 +467,19 @@ impl Inner {
             return Err(ResolveError::NoSuchName { name: name.into() });
         }
         if let Some(entry) = self.existing(name, families, origin) {
+            entry.asked_by(asker);
             return Ok(entry);
         }
         let key = key(name, families);
         let mut entries = self.write();
         if let Some(entry) = entries.get(&key) {
             self.taken_up(entry, origin);
+            entry.asked_by(asker);
             return Ok(Arc::clone(entry));
         }
         self.make_room(&mut entries, &key.name, origin)?;
         let entry = Arc::new(Entry::new(Arc::clone(&key.name), families, origin));
+        entry.asked_by(asker);
         entries.insert(key, Arc::clone(&entry));
         if origin == Origin::Request {
             self.of_requests.fetch_add(1, Ordering::Relaxed);
@@ -526,6 +562,8 @@ impl Inner {
     }
 }
 
+/// Whose a name is that nobody in particular asks for.
+const ANYBODY: Asker = Asker::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 /// Bytes of the longest name, with a dot at its end.
 const MAX_NAME: usize = 254;
 /// Of a longer one, so many letters are shown.

@@ -15,11 +15,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::resolver::{
-    Inner, Known, NameEvent, Origin, ResolveError, ResolverSettings,
-    attempts::MAX_REQUEST_ATTEMPTS,
-    backend::{self, Failure, Family, Records},
-    families_shown, schedule,
+use crate::{
+    resolver::{
+        ANYBODY, Inner, Known, NameEvent, Origin, ResolveError, ResolverSettings,
+        attempts::{Class, MAX_REQUEST_ATTEMPTS},
+        backend::{self, Failure, Family, Records},
+        families_shown, schedule,
+    },
+    shares::Asker,
 };
 
 /// One name of one set of families.
@@ -34,6 +37,8 @@ pub(crate) struct Entry {
     closing: Notify,
     /// It counts among the names that got no answer.
     is_outage: AtomicBool,
+    /// It was said that it has too many addresses.
+    was_bounded: AtomicBool,
     known: watch::Sender<Known>,
     times: Mutex<Times>,
     /// An attempt is over.
@@ -46,6 +51,8 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy, Debug)]
 struct Times {
     used: Instant,
+    /// The last one whose request asked for it.
+    asker: Asker,
     /// The answer, of whatever kind, is good until then.
     fresh_until: Instant,
     /// Addresses may serve until then while nobody answers.
@@ -95,9 +102,11 @@ impl Entry {
             closed: AtomicBool::new(false),
             closing: Notify::new(),
             is_outage: AtomicBool::new(false),
+            was_bounded: AtomicBool::new(false),
             known: watch::Sender::default(),
             times: Mutex::new(Times {
                 used: now,
+                asker: ANYBODY,
                 fresh_until: now,
                 stale_until: now,
                 failures: 0,
@@ -144,6 +153,22 @@ impl Entry {
 
     pub(crate) fn touch(&self) {
         self.times().used = Instant::now();
+    }
+
+    /// It is asked for by somebody's request.
+    pub(crate) fn asked_by(&self, asker: Asker) {
+        self.times().asker = asker;
+    }
+
+    /// What the next attempt counts against.
+    fn class(&self) -> Class {
+        match (self.origin(), &*self.known.borrow()) {
+            (Origin::Cluster, _) => Class::Cluster,
+            (Origin::Request, Known::Addresses(_)) => Class::Refresh(self.times().asker),
+            (Origin::Request, Known::Pending | Known::Failed(_)) => {
+                Class::Request(self.times().asker)
+            }
+        }
     }
 
     pub(crate) fn last_used(&self) -> Instant {
@@ -229,7 +254,8 @@ impl Entry {
         times.attempt = None;
         let name = || Arc::clone(&self.name);
         let (known, due) = match outcome {
-            Ok(records) => {
+            Ok(mut records) => {
+                self.bound(&mut records);
                 let lifetime = times.answer(records.ttl, self.is_watched(), now, settings);
                 let known = Known::Addresses(records.addresses.into());
                 (Some(known), now + schedule::refresh(lifetime, times.unused, chance))
@@ -268,7 +294,8 @@ impl Entry {
 
     /// Takes in the addresses of one family while the other one's are still being waited for: their
     /// last ones stay meanwhile. Says whether this is news.
-    fn half(&self, family: Family, records: Records, settings: &ResolverSettings) -> bool {
+    fn half(&self, family: Family, mut records: Records, settings: &ResolverSettings) -> bool {
+        self.bound(&mut records);
         let now = Instant::now();
         self.times().answer(records.ttl, self.is_watched(), now, settings);
         let is_other = |ip: &&IpAddr| ip.is_ipv4() != (family == Family::V4);
@@ -284,6 +311,26 @@ impl Entry {
         let is_new = self.learn(Known::Addresses(addresses.into()));
         self.done.notify_waiters();
         is_new
+    }
+
+    /// Drops addresses beyond what may be: whoever answers for a name chooses how many there are, and
+    /// every connection looks at all of them.
+    fn bound(&self, records: &mut Records) {
+        let (is_of_cluster, count) = (self.origin() == Origin::Cluster, records.addresses.len());
+        let most = if is_of_cluster { MAX_CLUSTER_ADDRESSES } else { MAX_REQUEST_ADDRESSES };
+        let (mut v4, mut v6) = (0, 0);
+        records.addresses.retain(|ip| {
+            let of_family = if ip.is_ipv4() { &mut v4 } else { &mut v6 };
+            *of_family += 1;
+            *of_family <= most
+        });
+        let left_out = count - records.addresses.len();
+        if left_out > 0 {
+            tracing::debug!(name = %self.name, left_out, most, "addresses of an answer are left out");
+            if is_of_cluster && !self.was_bounded.swap(true, Ordering::Relaxed) {
+                tracing::warn!(most, "a name of an endpoint has more addresses than are used");
+            }
+        }
     }
 
     /// Says whether this is news.
@@ -387,9 +434,10 @@ async fn attempt(entry: &Entry, resolver: &Weak<Inner>) -> Option<()> {
                         inner.tell(entry, NameEvent::Changed);
                     }
                 };
+                let class = entry.class();
                 let asking = backend::ask(&*backend, &entry.name, entry.families, half);
                 tokio::select! {
-                    outcome = attempts.run(entry.origin(), asking) => outcome,
+                    outcome = attempts.run(class, asking) => outcome,
                     () = entry.closing.notified() => Err(Failure::Busy),
                 }
             }
@@ -449,3 +497,9 @@ async fn wait(entry: &Arc<Entry>, resolver: &Weak<Inner>) -> bool {
         until = forget_at.max(Instant::now() + schedule::FIRST_RETRY);
     }
 }
+
+/// Addresses of each family that are used of an answer for an endpoint of the configuration: as many as
+/// the largest services have.
+const MAX_CLUSTER_ADDRESSES: usize = 1024;
+/// The same for a name of a request: 2 KiB, for 1,024 such names.
+const MAX_REQUEST_ADDRESSES: usize = 64;

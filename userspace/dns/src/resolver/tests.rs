@@ -403,6 +403,47 @@ async fn one_family_that_never_answers_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_that_was_forgotten_is_asked_for_though_nobody_waits() {
+    let (resolver, fake) = resolver(settings());
+    assert!(shown(&resolver, "a.example").await.contains("no DNS server answers"));
+    pass(400).await;
+    assert_eq!(resolver.names(), []);
+    fake.says("a.example", 60, &["192.0.2.1"]);
+    assert_eq!(resolver.cached("a.example", V4), None);
+    resolver.want("a.example", V4);
+    pass(1).await;
+    assert!(resolver.cached("a.example", V4).is_some());
+    // Wanting is use, and no more than that.
+    let asked = fake.asked();
+    for _ in 0..40 {
+        resolver.want("a.example", V4);
+    }
+    pass(1).await;
+    assert_eq!(fake.asked(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_taken_in_up_to_a_limit() {
+    let (resolver, fake) = resolver(settings());
+    let many: Vec<_> = (0..3000)
+        .map(|n| format!("192.0.{}.{}", n / 250, n % 250))
+        .chain((0..3000).map(|n| format!("2001:db8::{n:x}")))
+        .collect();
+    fake.says("a.example", 60, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    let both = IpFamilies::Dual;
+    let known = resolver.lookup("a.example", both, Origin::Request).await.unwrap();
+    assert_eq!(known.len(), 2 * 64);
+    assert_eq!(known[64].to_string(), "2001:db8::", "the first ones of each family");
+    let known = resolver.lookup("a.example", V4, Origin::Cluster).await.unwrap();
+    assert_eq!(known.len(), 1024);
+    // Also while the other family is waited for.
+    *fake.delay_v6.lock().unwrap() = Duration::from_secs(1);
+    fake.says("b.example", 60, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    let half = resolver.lookup("b.example", both, Origin::Request).await.unwrap();
+    assert_eq!(half.len(), 64);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ttl_of_nothing_is_no_storm() {
     let (resolver, fake) = resolver(settings());
     fake.says("a.example", 0, &["192.0.2.1"]);
@@ -459,6 +500,46 @@ async fn names_of_requests_are_resolved_so_many_at_a_time() {
     let error = error.unwrap().unwrap_err();
     assert!(error.is_overload(), "{error}");
     assert!(error.to_string().ends_with("256 names of requests are being resolved already"));
+}
+
+#[tokio::test]
+async fn slow_names_of_one_are_no_matter_to_others() {
+    let (resolver, fake) = resolver(settings());
+    let [greedy, other] = [1000, 1001].map(|uid| Asker::Process { uid, cgroup: 1 });
+    fake.says("known.example", 2, &["192.0.2.1"]);
+    resolver.lookup_for(greedy, "known.example", V4).await.unwrap();
+    fake.takes(60_000);
+    let flood = |count: std::ops::Range<u32>| {
+        for number in count {
+            let resolver = resolver.clone();
+            tokio::spawn(async move {
+                let name = format!("slow{number}.example");
+                resolver.lookup_for(greedy, &name, V4).await
+            });
+        }
+    };
+    flood(0..300);
+    while resolver.0.metrics.resolutions_refused.get() < 300 - 256 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // All places are taken, and none of them is old: another one's name takes one all the same, and
+    // keeps it while more of the same come.
+    fake.takes(600);
+    fake.says("good.example", 60, &["192.0.2.1"]);
+    let good = tokio::spawn({
+        let resolver = resolver.clone();
+        async move { resolver.lookup_for(other, "good.example", V4).await }
+    });
+    for round in 1..14 {
+        sleep(Duration::from_millis(210)).await;
+        flood(round * 300..(round + 1) * 300);
+    }
+    assert_eq!(good.await.unwrap().unwrap().len(), 1);
+    // A name that has addresses is refreshed, whatever else is under way.
+    let before = resolver.0.metrics.resolutions_refused.get();
+    assert!(before > 300, "{before}");
+    assert!(resolver.cached("known.example", V4).is_some());
+    assert_eq!(resolver.0.metrics.stale_answers.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
