@@ -99,7 +99,8 @@ fn names_that_requests_bring_do_not_lead_to_what_is_local() {
     let here =
         Servers::tcp(&node.netns, [("127.0.0.1:80".to_owned(), Behaviour::Page("secret".into()))]);
     let zone = "evil.dyn 5 IN A 127.0.0.1\ncloud.dyn 5 IN A 169.254.169.254\n\
-                evil.sec 5 IN A 127.0.0.1\none 5 IN A 127.0.0.1\nplain 5 IN A 127.0.0.1";
+                own.dyn 5 IN A 10.77.0.1\nevil.sec 5 IN A 127.0.0.1\n\
+                one 5 IN A 127.0.0.1\nplain 5 IN A 127.0.0.1";
     let _bind = Bind::start(&node.world, UPSTREAM, zone);
     let resources = [
         entry("dyn", "*.dyn.test", "HTTP", 80, "DYNAMIC_DNS", &[]),
@@ -117,14 +118,14 @@ fn names_that_requests_bring_do_not_lead_to_what_is_local() {
         curl.run().stdout
     };
     let refusing = daemon("");
-    for (number, name) in (1..).zip(["evil", "cloud"]) {
+    for (number, name) in (1..).zip(["evil", "cloud", "own"]) {
         let said = get(&format!("http://{name}.dyn.test/"));
         assert_eq!(said, "local address refused 403");
         let record = refusing.wait_records(number).pop().unwrap();
         assert!(record.line.contains("local_address_refused"), "{}", record.line);
     }
     // By SNI, and by the name of a host on a port that it does not declare.
-    for (number, url) in (3..).zip(["https://evil.sec.test/", "http://one.test/"]) {
+    for (number, url) in (4..).zip(["https://evil.sec.test/", "http://one.test/"]) {
         get(url);
         let record = refusing.wait_records(number).pop().unwrap();
         assert!(record.line.contains("local_address_refused"), "{}", record.line);

@@ -10,6 +10,7 @@ mod in_force;
 mod known_hosts;
 mod namespaces;
 mod notify;
+mod own_addresses;
 mod report;
 mod state;
 mod watchdog;

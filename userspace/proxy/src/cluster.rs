@@ -128,7 +128,18 @@ impl Cluster {
         let answers = self.cached(resolver);
         let known = |(answer, is_late): (&Option<_>, bool)| answer.is_some() || is_late;
         let all_known = answers.iter().zip(self.late()).all(known);
-        (all_known && self.serves(&answers)).then(|| self.resolved_hosts(answers))
+        (all_known && self.serves(&answers)).then(|| {
+            self.want(resolver, &answers);
+            self.resolved_hosts(answers)
+        })
+    }
+
+    /// Names that have no answer are asked for, though nobody waits: the resolver may have forgotten
+    /// them since they failed.
+    fn want(&self, resolver: &dyn Resolver, answers: &[Option<Addresses>]) {
+        let families = self.spec.lookup.families();
+        let unknown = self.names().zip(answers).filter(|(_, answer)| answer.is_none());
+        unknown.for_each(|(name, _)| resolver.want(name, families));
     }
 
     /// What is known of each endpoint with a name, without waiting.
@@ -242,6 +253,7 @@ impl Cluster {
                 Err(error) => failed = Some(error),
             }
         }
+        self.want(resolver, &answers);
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         resolved.late = answers.iter().map(Option::is_none).collect();
         (answers, failed)

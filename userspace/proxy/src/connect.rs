@@ -30,7 +30,7 @@ use crate::{
     plan::{Checked, Forward, Target},
     record::{FlowRecord, Outcome},
     relay::Side,
-    resolve::{Addresses, Resolver},
+    resolve::{Addresses, Asker, Resolver},
     socket::{SocketFactory, Stream},
     tls::{Originator, TlsStream},
 };
@@ -113,6 +113,7 @@ async fn attempt(
     let cluster = &forward.cluster;
     let lease = cluster.lease().ok_or(Outcome::Overflow)?;
     let dialled = record.destination();
+    let asker = Asker::of(&record.original, client);
     let dial = Dial { tools, spec: &cluster.spec, client, dialled };
     let hosts;
     let candidates = match &forward.target {
@@ -126,14 +127,15 @@ async fn attempt(
         Target::Address(addr) => Candidates::Only(Some(addr.clone())),
         Target::Checked(checked) => {
             let Checked { addr, name } = &**checked;
-            let addresses = addresses(tools.resolver, name, IpFamilies::Dual, true).await;
+            let addresses = addresses(tools.resolver, name, IpFamilies::Dual, Some(asker)).await;
             if !addresses.is_ok_and(|addresses| addresses.contains(&addr.ip().to_canonical())) {
                 return Err(Outcome::Refused("foreign_destination"));
             }
             Candidates::Only(Some(UpstreamAddr::Ip(*addr)))
         }
         Target::Name { name, port, families, asked } => {
-            let addresses = addresses(tools.resolver, name, *families, *asked).await?;
+            let addresses =
+                addresses(tools.resolver, name, *families, asked.then_some(asker)).await?;
             let admits = |ip: &&IpAddr| tools.resolver.admits(**ip);
             let admitted: Vec<IpAddr> = addresses.iter().filter(admits).copied().collect();
             if admitted.is_empty() && !addresses.is_empty() {
@@ -146,20 +148,20 @@ async fn attempt(
     Ok(Connected { upstream, leases: Leases { cluster: lease, host } })
 }
 
-/// The addresses of a name; `asked`: the application brings it, and it may be any.
+/// The addresses of a name; with `asked`, that application brings it, and it may be any.
 async fn addresses(
     resolver: &dyn Resolver,
     name: &str,
     families: IpFamilies,
-    asked: bool,
+    asked: Option<Asker>,
 ) -> Result<Addresses, Outcome> {
     if let Ok(ip) = name.parse() {
         return Ok(Arc::from([ip]));
     }
-    let addresses = match resolver.cached(name, families) {
-        Some(addresses) => Ok(addresses),
-        None if asked => resolver.resolve_asked(name, families).await,
-        None => resolver.resolve(name, families).await,
+    let addresses = match (resolver.cached(name, families), asked) {
+        (Some(addresses), _) => Ok(addresses),
+        (None, Some(asker)) => resolver.resolve_asked(name, families, asker).await,
+        (None, None) => resolver.resolve(name, families).await,
     };
     addresses.map_err(|error| {
         tracing::debug!(%error, "the name asked for does not resolve");

@@ -24,6 +24,7 @@ use crate::{
     plan::{Forward, Requests, Router},
     record::{Fate, FlowRecord, Outcome, Pending, TransportFailure},
     relay::{self, Carried, Ending, Ends, Limits, SealedEnds, Side},
+    resolve::Asker,
     server::{Shared, Slot, Worker},
     snapshot::Snapshot,
     sniff::{self, HttpVersion, Sniffed},
@@ -91,7 +92,8 @@ async fn serve(
     let original = pending.flow.original;
     let Requests { table, original: place, explicit } = requests;
     let destination = original.destination;
-    let origin = Origin { client, destination, original: place, explicit };
+    let asker = Asker::of(&original, client);
+    let origin = Origin { client, destination, original: place, explicit, asker };
     let snapshot = Arc::clone(&worker.shared.snapshot);
     let find = move |router: &dyn Router| match router.requests(destination) {
         Some(requests) => Found::Table(requests.table),

@@ -90,7 +90,7 @@ pub use record::{
     ResponseFlags, Template, TransportFailure, TunnelFailure, write_json, write_text,
 };
 pub use resolve::{
-    Addresses, NameEvent, NameListener, ResolveError, Resolver, Resolving, is_local,
+    Addresses, Asker, NameEvent, NameListener, ResolveError, Resolver, Resolving, is_local,
 };
 pub use server::{BACKLOG, Drained, ListenerId, Opened, Parts, Server};
 pub use snapshot::Snapshot;

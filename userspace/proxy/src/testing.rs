@@ -223,6 +223,8 @@ pub(crate) struct Names {
     /// Those that are known at once.
     cached: AtomicBool,
     hanging: Mutex<Vec<String>>,
+    /// Those that were asked for without waiting.
+    wanted: Mutex<Vec<String>>,
 }
 
 impl Names {
@@ -237,6 +239,11 @@ impl Names {
     /// Nobody ever answers for this one.
     pub(crate) fn hang(&self, name: &str) {
         self.hanging.lock().unwrap().push(name.to_owned());
+    }
+
+    /// Which names were asked for without waiting, since this was last asked.
+    pub(crate) fn wanted(&self) -> Vec<String> {
+        std::mem::take(&mut *self.wanted.lock().unwrap())
     }
 
     /// What is known is known without waiting.
@@ -263,6 +270,10 @@ impl Resolver for Names {
         let unknown = ResolveError { name: name.into(), reason: "no such name".into(), overload };
         let known = self.find(name);
         Box::pin(async move { known.ok_or(unknown) })
+    }
+
+    fn want(&self, name: &str, _: IpFamilies) {
+        self.wanted.lock().unwrap().push(name.to_owned());
     }
 
     /// Tests have their servers on loopback.

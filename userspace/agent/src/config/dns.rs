@@ -20,7 +20,7 @@ pub(crate) struct DnsConfig {
     /// Whether services without an address get one. Default: true.
     pub(crate) allocate_vips: Option<bool>,
     /// Whether names that requests bring, and ports that nobody has declared, may lead to what only
-    /// this node, its link or its cloud can reach. Default: false.
+    /// this node, its link or its cloud can reach, or to this node. Default: false.
     pub(crate) allow_local_addresses: bool,
     /// How long answers are good for the proxy.
     pub(crate) cache: DnsCache,

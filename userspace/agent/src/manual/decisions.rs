@@ -236,8 +236,11 @@
 //! `ss` asks) says for each query whose socket sent it: user and cgroup. When there is no room, the
 //! newcomer takes the place of the oldest of whoever has the most, first among users, then among the
 //! cgroups of that user; a client that has the most itself waits until its oldest is 200 ms old
-//! (unbound's jostle). Connections to port 53 and questions over TCP and TLS go by the same rule.
-//! Names of requests (DYNAMIC_DNS) have no owner yet: there the oldest attempt gives way.
+//! (unbound's jostle). Who has less than sixteen loses nothing to others before that time; where nobody
+//! has more, the oldest of all goes. Connections to port 53 and questions over TCP and TLS go by the
+//! same rule, and so do names of requests (DYNAMIC_DNS): whose they are, the kernel has said with the
+//! connection; at a Gateway or the HTTP proxy it is the client's address. The next answer for a name
+//! that has one counts apart from names that have none.
 //!
 //! *Consequences.* A few microseconds for each forwarded query of a busy node. A user who may make
 //! cgroups gains nothing by it; root's services are told apart. Without CONFIG_INET_UDP_DIAG all are
@@ -250,12 +253,18 @@
 //! unless an RBAC filter forbids it; there, loopback is the sidecar's pod. Here it is the host's, also
 //! for containers and for clients of a Gateway.
 //!
-//! *Choice.* Loopback, 0.0.0.0/8, link-local (and with it 169.254.169.254), multicast, broadcast and the
-//! metadata addresses 100.100.100.200 and fd00:ec2::254 are left out of the answer; a name with nothing
-//! else gets 403, or is closed, with `local_address_refused` in its record. Private networks are not
-//! local: that is where services are. `dns.allowLocalAddresses: true` switches it off.
+//! *Choice.* Loopback, 0.0.0.0/8, link-local (and with it 169.254.169.254), site-local, multicast,
+//! broadcast and the metadata addresses of clouds (100.100.100.200, 168.63.129.16, 192.0.0.192,
+//! fd00:ec2::/32, fd20:ce::/64, fd00:c1::/64) are left out of the answer, and so are IPv6 addresses that
+//! a translator (64:ff9b::/96, 64:ff9b:1::/48), 6to4 or ::/96 makes one of these, and Teredo's; and the
+//! addresses of this machine's interfaces, which are as good as loopback: what comes over `lo` passes
+//! rules that keep others away. Those on kube-proxy's `kube-ipvs0` are of services and stay. A name with
+//! nothing else gets 403, or is closed, with `local_address_refused` in its record. Private networks are
+//! not local: that is where services are. `dns.allowLocalAddresses: true` switches it off.
 //!
-//! *Consequences.* Endpoints in resources may be anywhere, by address or by name. What is in the
+//! *Consequences.* Translators with a prefix of their own are not known here. An ingress on this very
+//! machine is not reached by such names. Addresses of this machine are listed every five seconds, in
+//! our network namespace. Endpoints in resources may be anywhere, by address or by name. What is in the
 //! allocated ranges or leads back to us is refused in any case.
 //!
 //! # Names that keep a cluster waiting (2026-11)

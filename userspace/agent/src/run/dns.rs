@@ -20,7 +20,7 @@ use egressd_proxy::{Addresses, NameEvent, NameListener, Resolving, SocketFactory
 use egressd_tables::{IpFamilies, Tables};
 use tokio::runtime::Handle;
 
-use super::{Failure, watchdog::Pulse};
+use super::{Failure, own_addresses::OwnAddresses, watchdog::Pulse};
 use crate::config::{Answers, Config, DnsCapture};
 
 /// Where queries go, as the configuration and the system say.
@@ -231,7 +231,7 @@ impl Dns {
     /// The resolver, for the proxy.
     pub(super) fn resolver(&self) -> ForProxy {
         let anywhere = self.plan().allow_local_addresses;
-        ForProxy { resolver: self.resolver.clone(), anywhere }
+        ForProxy { resolver: self.resolver.clone(), anywhere, own: OwnAddresses::default() }
     }
 
     /// What `egressd status` shows.
@@ -306,6 +306,7 @@ pub(super) struct ForProxy {
     resolver: Resolver,
     /// Names that requests bring may lead to local addresses.
     anywhere: bool,
+    own: OwnAddresses,
 }
 
 impl egressd_proxy::Resolver for ForProxy {
@@ -328,28 +329,37 @@ impl egressd_proxy::Resolver for ForProxy {
     }
 
     fn resolve<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {
-        self.look_up(name, families, Origin::Cluster)
+        let looking = self.resolver.lookup(name, families, Origin::Cluster);
+        Box::pin(async move { looking.await.map_err(|error| unresolved(name, &error)) })
     }
 
-    fn resolve_asked<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {
-        self.look_up(name, families, Origin::Request)
+    fn want(&self, name: &str, families: IpFamilies) {
+        self.resolver.want(name, families);
+    }
+
+    fn resolve_asked<'a>(
+        &'a self,
+        name: &'a str,
+        families: IpFamilies,
+        asker: egressd_proxy::Asker,
+    ) -> Resolving<'a> {
+        let asker = match asker {
+            egressd_proxy::Asker::Process { uid, cgroup } => Asker::Process { uid, cgroup },
+            egressd_proxy::Asker::Address(ip) => Asker::Address(ip),
+        };
+        let looking = self.resolver.lookup_for(asker, name, families);
+        Box::pin(async move { looking.await.map_err(|error| unresolved(name, &error)) })
     }
 
     fn admits(&self, ip: IpAddr) -> bool {
-        self.anywhere || !egressd_proxy::is_local(ip)
+        self.anywhere || !(egressd_proxy::is_local(ip) || self.own.contains(ip))
     }
 }
 
-impl ForProxy {
-    fn look_up<'a>(&'a self, name: &'a str, families: IpFamilies, origin: Origin) -> Resolving<'a> {
-        Box::pin(async move {
-            self.resolver.lookup(name, families, origin).await.map_err(|error| {
-                egressd_proxy::ResolveError {
-                    name: name.into(),
-                    overload: error.is_overload(),
-                    reason: error.to_string().into(),
-                }
-            })
-        })
+fn unresolved(name: &str, error: &egressd_dns::ResolveError) -> egressd_proxy::ResolveError {
+    egressd_proxy::ResolveError {
+        name: name.into(),
+        overload: error.is_overload(),
+        reason: error.to_string().into(),
     }
 }

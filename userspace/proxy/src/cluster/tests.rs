@@ -64,12 +64,17 @@ async fn a_name_that_nobody_answers_for_holds_nobody_up() {
         assert_eq!(addrs(&hosts, &cluster), ["10.0.0.9:90"]);
         assert_eq!(start.elapsed().as_millis(), grace.as_millis());
     }
+    names.wanted();
     assert_eq!(addrs(&cluster.known_hosts(&names).unwrap(), &cluster), ["10.0.0.9:90"]);
+    assert_eq!(names.wanted(), ["a.example"], "nobody waits, and it is asked for all the same");
+    cluster.hosts(&names).await.unwrap();
+    assert_eq!(names.wanted(), ["a.example"]);
     // It joins when it answers, and is waited for again when the other one is gone.
     names.set("a.example", &["10.0.0.1"]);
     let both = ["10.0.0.1:80", "10.0.0.9:90"];
     assert_eq!(addrs(&cluster.known_hosts(&names).unwrap(), &cluster), both);
     assert_eq!(addrs(&cluster.hosts(&names).await.unwrap(), &cluster), both);
+    assert!(names.wanted().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

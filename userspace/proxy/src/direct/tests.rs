@@ -85,6 +85,10 @@ impl Resolver for Names {
         *self.told.lock().unwrap() = Some(told);
     }
 
+    fn want(&self, name: &str, _: IpFamilies) {
+        self.asked.lock().unwrap().insert(name.to_owned());
+    }
+
     fn resolve<'a>(&'a self, name: &'a str, families: IpFamilies) -> Resolving<'a> {
         self.asked.lock().unwrap().insert(name.to_owned());
         let known = self.cached(name, families);

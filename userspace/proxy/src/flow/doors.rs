@@ -17,6 +17,7 @@ use crate::{
     plan::{Arrangement, Forward, Requests, Router, wanted_at_door},
     record::{FlowRecord, Outcome, Pending},
     relay::SealedEnds,
+    resolve::Asker,
     server::{VisitorsSlot, Worker},
     sniff::{self, HttpVersion, Sniffed, Wanted},
     socket::{Accepted, Stream, THIS_MACHINE, local_addr, reset},
@@ -161,7 +162,9 @@ impl Visit<'_> {
         let Requests { table, original: place, explicit } = requests;
         let original = pending.flow.original;
         let destination = original.destination;
-        let origin = Origin { client: self.client, destination, original: place, explicit };
+        let client = self.client;
+        let asker = Asker::of(&original, client);
+        let origin = Origin { client, destination, original: place, explicit, asker };
         let door = Arc::clone(&self.door);
         let find = move |router: &dyn Router| {
             let Some(listener) = router.listener(&door) else { return Found::AnotherThing };

@@ -133,7 +133,7 @@ impl Places {
         }
         Picking::Later(Box::pin(async move {
             let resolved = match asked {
-                true => self.resolver.resolve_asked(name, families).await,
+                true => self.resolver.resolve_asked(name, families, wish.origin.asker).await,
                 false => self.resolver.resolve(name, families).await,
             };
             first_untried(resolved.map_err(|error| {
@@ -152,7 +152,9 @@ impl Places {
         Picking::Later(Box::pin(async move {
             let resolved = match self.resolver.cached(name, IpFamilies::Dual) {
                 Some(known) => Ok(known),
-                None => self.resolver.resolve_asked(name, IpFamilies::Dual).await,
+                None => {
+                    self.resolver.resolve_asked(name, IpFamilies::Dual, wish.origin.asker).await
+                }
             };
             match resolved {
                 Ok(addresses) if addresses.contains(&dialled) => Ok(picked),

@@ -11,6 +11,7 @@ use crate::{
     addrs::{ClientAddr, LocalAddr, OriginalDst, UpstreamAddr},
     cluster::{HostLease, Mesh, Observation},
     record::TransportFailure,
+    resolve::Asker,
 };
 
 /// A value that may need to be waited for.
@@ -62,6 +63,8 @@ pub(crate) struct Origin {
     /// The application dialled us, as its HTTP proxy: there is no original destination, and what is
     /// to go there goes to the authority of the request.
     pub(crate) explicit: bool,
+    /// Whose names requests of it bring.
+    pub(crate) asker: Asker,
 }
 
 /// An endpoint.

@@ -202,6 +202,7 @@ impl Builder {
                     destination,
                     original: Place::Dialled,
                     explicit: false,
+                    asker: crate::resolve::Asker::Address(client.ip()),
                 };
                 let downstream = Arc::new(Downstream::new(
                     Arc::clone(&shared),
