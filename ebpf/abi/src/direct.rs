@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the programs and maps of one daemon have in common with those of the next: the number that pins are
-/// kept under. It changes with the sizes of what is pinned, and with [`REVISION`].
+/// kept under. It changes with the sizes of what is pinned, and with `REVISION`.
 pub const LAYOUT: u32 = {
     let sizes = [
         REVISION,
