@@ -6,7 +6,8 @@
 //!
 //! hyper reads and writes HTTP/1.1 and HTTP/2 on both sides. A request is decided by the tables and a
 //! plain value comes of it; what acts on it has no policy of its own. Bodies stream both ways; nothing
-//! is kept but what a further try may need ([`HttpSettings::retry_buffer`]).
+//! is kept but what a further try may need ([`HttpSettings::retry_buffer`]), and what came ahead of who
+//! reads it, within a budget for the process ([`unread`]).
 //!
 //! # Tasks
 //! An application's HTTP/1 connection is one task, and so are the requests on it, the upstream
@@ -49,6 +50,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod timeouts;
+mod unread;
 mod upgrade;
 mod upstream;
 mod watch;

@@ -10,6 +10,8 @@ use std::{
 
 use egressd_tables::ConnectionPool;
 
+use super::unread::Unread;
+
 /// What a cluster has under way.
 #[derive(Debug, Default)]
 pub(crate) struct Circuit {
@@ -50,6 +52,8 @@ pub(crate) struct Permit {
 pub(crate) struct Circuits {
     clusters: Mutex<HashMap<Arc<str>, Arc<Circuit>>>,
     all: Arc<All>,
+    /// What is held for those who do not read.
+    pub(super) unread: Arc<Unread>,
 }
 
 impl Circuit {
@@ -125,7 +129,7 @@ impl Circuits {
     /// No cluster yet, and at most so many connections to all of them.
     pub(crate) fn limited(connections: usize) -> Self {
         let most = u32::try_from(connections).unwrap_or(u32::MAX);
-        Self { clusters: Mutex::default(), all: Arc::new(All { most, ..All::default() }) }
+        Self { all: Arc::new(All { most, ..All::default() }), ..Self::default() }
     }
 
     /// The circuit of a cluster.

@@ -17,6 +17,7 @@ use super::{
     circuit::Circuits,
     pool::Pools,
     settings::HttpSettings,
+    unread::Share,
     upgrade::Switched,
     upstream::{Connector, Origin, Picker},
 };
@@ -30,6 +31,8 @@ pub(crate) struct HttpWorker {
     pub(crate) picker: Arc<dyn Picker>,
     /// Connections to endpoints.
     pub(crate) pools: Arc<Pools>,
+    /// What is held for those who do not read.
+    pub(crate) unread: Arc<Share>,
     /// For bytes that are relayed after a switch of protocols.
     pub(crate) pipes: Arc<PipePool>,
     records: Arc<dyn Records>,
@@ -114,7 +117,9 @@ impl HttpWorker {
         records: Arc<dyn Records>,
         ending: Arc<AtomicBool>,
     ) -> Self {
-        Self { settings, picker, pools: Pools::new(connector, circuits), pipes, records, ending }
+        let unread = Arc::new(Share::new(Arc::clone(&circuits.unread)));
+        let pools = Pools::new(connector, circuits);
+        Self { settings, picker, pools, unread, pipes, records, ending }
     }
 
     /// Whether what is dropped from here on is not the application's doing.

@@ -197,6 +197,7 @@ impl<'r> Ready<'r> {
             || ops.iter().any(|ops| !ops.is_empty());
         let binds = may_bind && binding::is_asked(&set);
         let received = Arc::clone(exchange.log.received());
+        let holding = || exchange.downstream.worker.unread.holding();
         let room = if retries.is_possible() { settings.retry_buffer } else { 0 };
         let outgoing = Outgoing {
             method: parts.method,
@@ -204,7 +205,7 @@ impl<'r> Ready<'r> {
             authority: authority.unwrap_or(sent),
             headers: set,
             binds,
-            body: (!body.is_end_stream()).then(|| Sending::new(body, room, received)),
+            body: (!body.is_end_stream()).then(|| Sending::new(body, room, received, holding())),
             websocket,
             count_tries: settings.envoy_headers,
         };

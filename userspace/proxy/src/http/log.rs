@@ -15,11 +15,12 @@ use tokio::time::Instant;
 use super::{
     downstream::Downstream,
     headers::{Present, name},
+    watch,
 };
 use crate::record::{FlowRecord, HttpFields, Outcome, ResponseFlag, TransportFailure};
 
 /// The record of a request in the making. [`RequestLog::finish`] ends it; dropped without that, the
-/// application has gone.
+/// application has gone, or the exchange was ended.
 pub(crate) struct RequestLog {
     flow: FlowRecord,
     started: Instant,
@@ -137,7 +138,9 @@ impl RequestLog {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         if !self.finished {
-            let (flag, details) = if self.downstream.worker.is_ending() {
+            let (flag, details) = if let Some(over) = watch::over() {
+                over.said()
+            } else if self.downstream.worker.is_ending() {
                 (ResponseFlag::LocalReset, "drain_time_over")
             } else {
                 (ResponseFlag::DownstreamConnectionTermination, "downstream_remote_disconnect")

@@ -17,7 +17,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 
-use super::headers::hop;
+use super::{
+    headers::hop,
+    settings::{APPLICATION_WINDOW, BUFFER_SIZE},
+    unread::Holding,
+    watch,
+};
 
 /// A body as it is given to an upstream connection.
 pub(crate) enum RequestBody {
@@ -101,12 +106,22 @@ struct Source {
     /// Told at the end of the body.
     complete: Vec<oneshot::Sender<()>>,
     copies: Vec<Copying>,
+    /// What the application has sent ahead.
+    holding: Holding,
 }
 
 impl Sending {
     /// A body of which up to `room` bytes are kept; 0 for none. Its bytes are counted in `received`.
-    pub(crate) fn new(incoming: Incoming, room: usize, received: Arc<AtomicU64>) -> Self {
+    /// What the upstream does not take counts in `holding`, and the task that this is called in ends if
+    /// there is too much of that.
+    pub(crate) fn new(
+        incoming: Incoming,
+        room: usize,
+        received: Arc<AtomicU64>,
+        holding: Holding,
+    ) -> Self {
         let length = incoming.size_hint().exact();
+        watch::sends(&holding);
         Self(Arc::new(Mutex::new(Source {
             incoming,
             newest: 0,
@@ -120,6 +135,7 @@ impl Sending {
             received,
             complete: Vec::new(),
             copies: Vec::new(),
+            holding,
         })))
     }
 
@@ -202,7 +218,9 @@ impl Source {
         if self.ended {
             return Poll::Ready(Ok(None));
         }
-        let piece = match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.count(&polled);
+        let piece = match ready!(polled) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => Piece::Data(data),
                 Err(frame) => match frame.into_trailers() {
@@ -229,6 +247,17 @@ impl Source {
             self.end();
         }
         Poll::Ready(Ok(Some(piece)))
+    }
+
+    /// The upstream asks for more when it has taken enough: until then, what may come ahead is ours to
+    /// keep.
+    fn count<E>(&self, polled: &Poll<Option<Result<Frame<Bytes>, E>>>) {
+        if !matches!(polled, Poll::Ready(Some(Ok(_)))) || self.incoming.is_end_stream() {
+            self.holding.let_go();
+            return;
+        }
+        let left = self.incoming.size_hint().upper().unwrap_or(u64::MAX);
+        self.holding.hold(MOST_AHEAD.min(left.saturating_add(BUFFER_SIZE as u64)), true);
     }
 
     fn note(&mut self, piece: &Piece) {
@@ -366,6 +395,9 @@ impl Broken {
     }
 }
 
+/// Bytes of a request that are held at most while an upstream takes nothing: what the application may send
+/// ahead, and what hyper has from us and has not written.
+const MOST_AHEAD: u64 = APPLICATION_WINDOW as u64 + 2 * BUFFER_SIZE as u64;
 /// What a piece counts at least among those that are kept: it costs this much besides its bytes.
 const SMALL: usize = 256;
 /// Pieces of this size are kept with the buffer they came in.

@@ -23,7 +23,8 @@ use super::{
     outgoing::{Outgoing, Spoken},
     pool::{Exchanged, H1, H2, Unsent},
     request_body::RequestBody,
-    watch::Watched,
+    settings::{BUFFER_SIZE, UPSTREAM_WINDOW},
+    watch::{self, Over, Watched},
 };
 use crate::{addrs::LocalAddr, cluster::HostLease, record::ResponseFlag};
 
@@ -90,11 +91,24 @@ impl ResponseBody {
         let mut body = Self { source: Source::Upstream(Box::new(from)), log: Some(log) };
         if body.is_end_stream() {
             body.end();
+        } else {
+            body.wait(0);
         }
         body
     }
 
+    /// hyper asks for more when the application has taken enough: until then, what may come ahead is ours
+    /// to keep.
+    fn wait(&self, given: u64) {
+        if let Source::Upstream(from) = &self.source {
+            let left = from.incoming.size_hint().upper().unwrap_or(u64::MAX);
+            let most = from.lease.connection.most_ahead() + MOST_WRITTEN;
+            watch::answer_waits(most.min(given.saturating_add(left)));
+        }
+    }
+
     fn end(&mut self) {
+        watch::nothing_waits();
         if let Source::Upstream(from) = &mut self.source {
             from.lease.release();
             if let Some(limit) = &from.limit {
@@ -116,11 +130,7 @@ impl ResponseBody {
     }
 
     fn too_long(&mut self, limit: Limit) -> BrokenOff {
-        let (flag, details) = match limit {
-            Limit::Route => (ResponseFlag::UpstreamTimeout, "response_timeout"),
-            Limit::Grpc => (ResponseFlag::DurationTimeout, "max_duration_timeout"),
-            Limit::Quiet => (ResponseFlag::StreamIdleTimeout, "stream_idle_timeout"),
-        };
+        let (flag, details) = Over::Limit(limit).said();
         self.break_off(flag, details.to_owned())
     }
 
@@ -224,6 +234,15 @@ impl UpstreamConnection {
         }
     }
 
+    /// Bytes of an answer that the upstream may send ahead of who reads it.
+    fn most_ahead(&self) -> u64 {
+        match self {
+            Self::H1(_) => BUFFER_SIZE as u64,
+            Self::H2(_) => u64::from(UPSTREAM_WINDOW),
+            Self::Released => 0,
+        }
+    }
+
     /// Drives it while an answer's body is read, if it has no task of its own.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Self::H1(connection) = self {
@@ -267,6 +286,8 @@ impl Body for ResponseBody {
                 this.note(&frame);
                 if this.is_end_stream() {
                     this.end();
+                } else {
+                    this.wait(this.log.as_ref().map_or(0, |log| log.flow().bytes_sent));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -278,10 +299,13 @@ impl Body for ResponseBody {
                 let (flag, details) = broken_details(&error);
                 Poll::Ready(Some(Err(this.break_off(flag, details))))
             }
-            Poll::Pending => match &from.limit {
-                Some(limit) => limit.poll(cx).map(|limit| Some(Err(this.too_long(limit)))),
-                None => Poll::Pending,
-            },
+            Poll::Pending => {
+                watch::nothing_waits();
+                match &from.limit {
+                    Some(limit) => limit.poll(cx).map(|limit| Some(Err(this.too_long(limit)))),
+                    None => Poll::Pending,
+                }
+            }
         }
     }
 
@@ -304,6 +328,7 @@ impl Drop for ResponseBody {
     /// Where nobody asks for more, the limit comes to the task that carries the answer, which drops it.
     fn drop(&mut self) {
         let Source::Upstream(from) = &self.source else { return };
+        watch::nothing_waits();
         let Some(limit) = &from.limit else { return };
         let over = limit.over();
         limit.end();
@@ -326,3 +351,6 @@ impl From<BrokenOff> for io::Error {
         Self::other(error)
     }
 }
+
+/// Bytes of an answer that hyper has from us and has not written: a buffer, and a piece that goes beyond.
+const MOST_WRITTEN: u64 = 2 * BUFFER_SIZE as u64;

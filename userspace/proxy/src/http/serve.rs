@@ -27,13 +27,13 @@ use tokio::time::{Instant, sleep, timeout};
 use self::incoming::AppIo;
 use super::{
     activity::Overdue,
-    deadline::{Limit, poll_timer},
+    deadline::poll_timer,
     downstream::Downstream,
     exchange::answer,
     io::HttpIo,
     log::RequestLog,
-    settings::{HEAD_SIZE, LARGEST_WINDOW},
-    watch::{Tasks, watching},
+    settings::{APPLICATION_WINDOW, BUFFER_SIZE, CONNECTION_WINDOW, HEAD_SIZE},
+    watch::{Over, Tasks, ending, watching},
 };
 use crate::record::ResponseFlag;
 
@@ -95,10 +95,15 @@ async fn serve_http1(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
     builder.half_close(true);
     // Waiting for heads is limited by [`Overdue`], without a timer a request.
     builder.header_read_timeout(None).max_header_size(HEAD_SIZE).auto_date_header(false);
+    builder.max_buf_size(BUFFER_SIZE);
     let mut connection = builder.serve_connection(io, service);
     let running = run(downstream, &mut connection, |it| Pin::new(it).graceful_shutdown(), drain);
-    let ended = watching(running).await.unwrap_or_else(Ended::Expired);
-    let parts = connection.into_parts();
+    let ended = watching(Arc::clone(downstream), running).await.unwrap_or_else(Ended::Expired);
+    let parts = match ended {
+        // The record of what was under way says why it ends here.
+        Ended::Expired(over) => ending(over, || connection.into_parts()),
+        Ended::Itself(_) | Ended::Overdue(_) => connection.into_parts(),
+    };
     if let Some(switched) = downstream.switched() {
         switched.carry(parts.io.into_inner(), parts.read_buf, downstream).await;
         return;
@@ -115,7 +120,7 @@ async fn serve_http1(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
         }
         Ended::Itself(Err(error)) => tracing::debug!(%error, "a connection broke off"),
         // What is left of the answer does not follow: dropped as it is, the connection breaks off.
-        Ended::Expired(limit) => tracing::debug!(?limit, "an answer that nobody took"),
+        Ended::Expired(over) => tracing::debug!(?over, "an exchange that nobody reads was ended"),
         Ended::Overdue(Overdue::Request) => parts.io.into_inner().finish(),
         Ended::Overdue(Overdue::Head) => {
             unreadable(downstream, Version::HTTP_11, LATE, "request_header_timeout");
@@ -135,13 +140,14 @@ async fn serve_http2(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
     });
     let io = AppIo::new(io, Arc::clone(downstream), Speaks::Http2);
     let settings = &downstream.worker.settings;
-    let mut builder = http2::Builder::new(Tasks);
+    let mut builder = http2::Builder::new(Tasks(Arc::clone(downstream)));
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_header_list_size(HEAD_SIZE as u32)
         .max_concurrent_streams(settings.max_streams)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .max_send_buf_size(BUFFER_SIZE)
+        .initial_stream_window_size(APPLICATION_WINDOW)
         .initial_connection_window_size(connection_window(settings.max_streams));
     let mut connection = pin!(builder.serve_connection(io, service));
     match run(downstream, &mut connection, |it| it.as_mut().graceful_shutdown(), drain).await {
@@ -165,15 +171,15 @@ async fn serve_http2(downstream: &Arc<Downstream>, io: HttpIo, drain: impl Futur
 /// so that uploads to a slow upstream leave room for the others. A connection may be that of a proxy
 /// before us, and carry the requests of many.
 fn connection_window(streams: u32) -> u32 {
-    STREAM_WINDOW.saturating_mul(streams).clamp(STREAM_WINDOW, LARGEST_WINDOW)
+    APPLICATION_WINDOW.saturating_mul(streams).clamp(APPLICATION_WINDOW, CONNECTION_WINDOW)
 }
 
 /// How a connection ended.
 enum Ended {
     Itself(hyper::Result<()>),
     Overdue(Overdue),
-    /// The answer on its way has had its time, and the application does not take it.
-    Expired(Limit),
+    /// What is on its way has had its time or its room, and the application does not take it.
+    Expired(Over),
 }
 
 /// Runs a connection until it ends by itself or has waited too long.
@@ -270,6 +276,3 @@ const LATE_ANSWER: &[u8] =
 const GOODBYE: Duration = Duration::from_secs(5);
 /// The least time between two looks at what is overdue.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// Bytes that an application may send ahead on one stream: enough for a machine's own loopback, and a
-/// bound on what a slow upstream makes us hold.
-const STREAM_WINDOW: u32 = 256 * 1024;

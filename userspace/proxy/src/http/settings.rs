@@ -49,5 +49,14 @@ pub(crate) const HEAD_SIZE: usize = 60 * 1024;
 /// Headers that a request may have: Envoy's `max_headers_count`. hyper has the same default for
 /// HTTP/1, and changing it there costs an allocation a request.
 pub(crate) const HEAD_COUNT: usize = 100;
-/// Bytes that a window of HTTP/2 may have (RFC 9113 §6.9.1).
-pub(crate) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+/// Bytes that an upstream may send ahead on one stream of HTTP/2: enough for a fast network's round trip,
+/// and a bound on what a slow application makes us hold.
+pub(crate) const UPSTREAM_WINDOW: u32 = 512 * 1024;
+/// Bytes that an application may send ahead on one stream of HTTP/2: enough for a machine's own loopback,
+/// and a bound on what a slow upstream makes us hold.
+pub(crate) const APPLICATION_WINDOW: u32 = 256 * 1024;
+/// Bytes that all streams of an HTTP/2 connection together may send ahead, on either side.
+pub(crate) const CONNECTION_WINDOW: u32 = 256 * 1024 * 1024;
+/// Bytes of a body that hyper buffers at most in one direction of an HTTP/1 connection, or for one stream
+/// of HTTP/2.
+pub(crate) const BUFFER_SIZE: usize = 128 * 1024;

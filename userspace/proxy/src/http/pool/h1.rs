@@ -33,7 +33,7 @@ use crate::{
         circuit::Limited,
         io::HttpIo,
         request_body::RequestBody,
-        settings::HEAD_SIZE,
+        settings::{BUFFER_SIZE, HEAD_SIZE},
         upstream::{Connected, NotConnected},
     },
     record::{Errno, TransportFailure},
@@ -173,7 +173,7 @@ impl H1 {
         let received = Arc::<AtomicU64>::default();
         let io = Counted { io, received: Arc::clone(&received) };
         let mut builder = Builder::new();
-        builder.max_header_size(HEAD_SIZE);
+        builder.max_header_size(HEAD_SIZE).max_buf_size(BUFFER_SIZE);
         let shaken = builder.handshake(io).await;
         let (sender, connection) = shaken.map_err(|_closed| NotConnected {
             failure: TransportFailure::Delayed(CLOSED, Errno(libc::ECONNRESET)),

@@ -24,7 +24,7 @@ use crate::{
     http::{
         circuit::{Limited, Permit},
         request_body::RequestBody,
-        settings::{HEAD_SIZE, LARGEST_WINDOW},
+        settings::{BUFFER_SIZE, CONNECTION_WINDOW, HEAD_SIZE, UPSTREAM_WINDOW},
         upstream::{Connected, NotConnected},
     },
     record::{Errno, TransportFailure},
@@ -145,8 +145,9 @@ impl Pools {
         builder
             .timer(TokioTimer::new())
             .max_header_list_size(HEAD_SIZE as u32)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(LARGEST_WINDOW);
+            .max_send_buf_size(BUFFER_SIZE)
+            .initial_stream_window_size(UPSTREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
         if let Some((interval, timeout)) = pool.http2_keepalive {
             builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
             builder.keep_alive_while_idle(true);
@@ -307,9 +308,6 @@ impl Drop for Use {
 }
 
 const CLOSED: std::io::ErrorKind = std::io::ErrorKind::ConnectionReset;
-/// Bytes that an upstream may send ahead on one stream: enough for a fast network's round trip, and a
-/// bound on what a slow application makes us hold.
-const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Requests that a connection carries at once, whatever else allows more: so many windows of streams fit
 /// into the connection's, so that applications that do not read their answers hold up nobody else's.
-const MOST_STREAMS: u32 = LARGEST_WINDOW / STREAM_WINDOW;
+const MOST_STREAMS: u32 = CONNECTION_WINDOW / UPSTREAM_WINDOW;

@@ -168,7 +168,8 @@ async fn grpc_streams_both_ways_with_trailers() {
     assert_eq!((record.bytes_received, record.bytes_sent), (6, 6));
 }
 
-type Poller = Box<dyn FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Bytes>> + Send>;
+type Poller =
+    Box<dyn FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Bytes>> + Send + Sync>;
 
 struct Pieces(Poller);
 
@@ -371,4 +372,119 @@ async fn trailers_of_http1_end_no_connection_of_others() {
     assert!(answer.contains("[a]\nx=y"), "{answer}");
     assert_eq!(bed.get("a", "/").await.status, 200);
     assert_eq!(upstream.connections(), 1);
+}
+
+/// Answers that are never read, on many streams of some connections, and what the process held at most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_reads_is_bounded() {
+    const BUDGET: u64 = 32 << 20;
+    let piece = Bytes::from(vec![b'x'; 16 << 10]);
+    let upstream = Upstream::http2(move |request, _| {
+        let piece = piece.clone();
+        async move {
+            if request.uri().path() != "/endless" {
+                return text("ok");
+            }
+            let endless =
+                move |_: &mut std::task::Context<'_>| std::task::Poll::Ready(Some(piece.clone()));
+            Response::new(StreamBody::new(Pieces(Box::new(endless))).boxed())
+        }
+    })
+    .await;
+    let bed = bed().host("a", speaking(UpstreamHttp::Http2), &[upstream.addr]).http2();
+    let bed = bed.unread(BUDGET).start().await;
+    let mut unread = Vec::new();
+    let mut greatest = 0;
+    for _ in 0..3 {
+        let sender = connect(&bed).await;
+        for _ in 0..1000 {
+            let mut sender = sender.clone();
+            unread.push(tokio::spawn(async move {
+                let answer = sender.send_request(ask("/endless", "")).await;
+                // Held, and never read.
+                std::future::pending::<()>().await;
+                drop(answer);
+            }));
+        }
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            greatest = greatest.max(bed.worker.unread.held());
+        }
+    }
+    until("most have been ended", || bed.records.count() > 2_800).await;
+    let mut sender = connect(&bed).await;
+    for _ in 0..10 {
+        let answer = Answer::read(sender.send_request(ask("/", "")).await.unwrap()).await;
+        assert_eq!((answer.status, &*answer.body), (200, "ok"));
+    }
+    greatest = greatest.max(bed.worker.unread.held());
+    // Beyond it by what counts before somebody makes room.
+    assert!(greatest <= BUDGET + (2 << 20), "{greatest}");
+    let ended = bed.records.all();
+    let overflown = ended.iter().filter(|it| said(it) == "200 OM unread_overflow").count();
+    assert!(overflown > 2_800, "{overflown}, and {}", said(&ended[0]));
+    for one in unread {
+        one.abort();
+    }
+    until("nothing is held", || bed.worker.unread.held() == 0).await;
+}
+
+/// The same for requests: an endpoint that takes nothing, and one that does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_nobody_takes_are_bounded() {
+    const BUDGET: u64 = 8 << 20;
+    let upstream = Upstream::http2(|request, _| async move {
+        if request.uri().path() == "/never" {
+            std::future::pending::<()>().await;
+        }
+        seen(request).await
+    })
+    .await;
+    let bed = bed().host("a", speaking(UpstreamHttp::Http2), &[upstream.addr]).http2();
+    let bed = bed.unread(BUDGET).start().await;
+    let sender = connect(&bed).await;
+    let mut never = Vec::new();
+    for _ in 0..100 {
+        let mut sender = sender.clone();
+        let request = ask("/never", vec![b'x'; 4 << 20]);
+        never.push(tokio::spawn(async move { sender.send_request(request).await.map(drop) }));
+    }
+    until("some have been ended", || bed.records.count() > 50).await;
+    assert!(bed.worker.unread.held() <= BUDGET + (1 << 20), "{}", bed.worker.unread.held());
+    for record in bed.records.all() {
+        assert!(said(&record).ends_with(" OM unread_overflow"), "{}", said(&record));
+    }
+    // Without a body: the endpoint gives its connection no further window.
+    let asking = sender.clone().send_request(ask("/", ""));
+    let answer = tokio::time::timeout(crate::testing::PATIENCE, asking).await.expect("an answer");
+    assert_eq!(answer.unwrap().status(), 200);
+    for one in never {
+        one.abort();
+    }
+    until("nothing is held", || bed.worker.unread.held() == 0).await;
+}
+
+/// An application's connection of HTTP/1 that takes nothing ends, and its record says why.
+#[tokio::test]
+async fn http1_that_reads_nothing_is_bounded() {
+    let large = Bytes::from(vec![b'x'; 64 << 20]);
+    let upstream = Upstream::http2(move |_, _| {
+        let large = large.clone();
+        async move { text(large) }
+    })
+    .await;
+    let bed = bed().host("a", speaking(UpstreamHttp::Http2), &[upstream.addr]);
+    let bed = bed.unread(4 << 20).start().await;
+    let mut unread = Vec::new();
+    for _ in 0..20 {
+        let mut stream = dial(bed.front).await;
+        use tokio::io::AsyncWriteExt;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        unread.push(stream);
+    }
+    until("some have been ended", || bed.records.count() >= 10).await;
+    for record in bed.records.all() {
+        assert_eq!(said(&record), "200 OM unread_overflow");
+    }
+    assert!(bed.worker.unread.held() <= 4 << 20);
 }

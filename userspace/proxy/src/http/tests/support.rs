@@ -40,6 +40,7 @@ use crate::{
         io::HttpIo,
         serve::{Speaks, serve},
         settings::HttpSettings,
+        unread::Unread,
         upstream::{NoEndpoint, Origin, Picked, Picker, Picking, Wish},
     },
     original::Original,
@@ -164,6 +165,12 @@ impl Builder {
     /// At most so many connections to all clusters.
     pub(super) fn connections(mut self, most: usize) -> Self {
         self.circuits = Circuits::limited(most);
+        self
+    }
+
+    /// At most so many bytes are held for those who do not read.
+    pub(super) fn unread(mut self, most: u64) -> Self {
+        self.circuits.unread = Arc::new(Unread::of(most));
         self
     }
 
