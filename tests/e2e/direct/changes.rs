@@ -83,6 +83,7 @@ fn without_endpoints_connect_fails_at_once() {
     daemon.put(0, &service(&ALL[1..2]));
     daemon.wait_number("/generation", 2);
     assert_eq!(first(&node), at(1));
+    daemon.wait_records(2);
     daemon.put(0, &service(&ALL[2..]));
     daemon.wait_number("/generation", 3);
     assert_eq!(shares(&node, &daemon, 10), [0, 0, 10]);

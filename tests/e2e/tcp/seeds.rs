@@ -209,8 +209,8 @@ held = [socket.create_connection(('postgres.database.example', 5432), timeout=15
 for sock in held:
     sock.sendall(bytes.fromhex('0000000804d2162f'))
     assert sock.recv(1) == b'N'
-one_more = socket.create_connection(('postgres.database.example', 5432), timeout=15)
 try:
+    one_more = socket.create_connection(('postgres.database.example', 5432), timeout=15)
     print('ended' if not one_more.recv(1) else 'open')
 except ConnectionResetError:
     print('reset')

@@ -42,12 +42,15 @@ impl Database {
         let data = folder.path().join("data");
         let make = Spawn::new(["mariadb-install-db", "--no-defaults", "--user=mysql"]);
         let make = make.arg("--auth-root-authentication-method=normal").arg("--skip-test-db");
+        // Two installations at once name their temporary tables alike.
+        let make = make.arg(format!("--tmpdir={}", folder.path().display()));
         make.arg(format!("--datadir={}", data.display())).run().expect_code(0);
         let first = folder.path().join("first.sql");
         let grant = "CREATE USER app@'%' IDENTIFIED BY 'secret';\nGRANT ALL ON *.* TO app@'%';\n";
         fs::write(&first, grant).expect("a file");
         let run = Spawn::new(["mariadbd", "--no-defaults", "--user=mysql", "--skip-name-resolve"]);
         let run = run.arg(format!("--datadir={}", data.display()));
+        let run = run.arg(format!("--tmpdir={}", folder.path().display()));
         let run = run.arg(format!("--socket={}", folder.path().join("socket").display()));
         let run = run.arg(format!("--pid-file={}", folder.path().join("pid").display()));
         let run = run.arg(format!("--init-file={}", first.display()));

@@ -2,7 +2,7 @@
 //!
 //! | what | new connections | established ones | how it shows | what to do |
 //! |---|---|---|---|---|
-//! | the daemon is killed (SIGKILL, out of memory) | go where they were going; an allocated VIP is unreachable | through the proxy: reset by the kernel | the service manager; no process holds the links | start it again; a cgroup `egressd.self` left behind is used again |
+//! | the daemon is killed (SIGKILL, out of memory) | with pins (see [`super::direct`]): on the direct path as before, else as `capture.onProxyDown` says; without a bpffs: where they were going, an allocated VIP is unreachable | through the proxy: reset by the kernel; on the direct path: untouched | the service manager; the folder of `capture.pinDirectory` | start it again: it adopts what is there; `egressd cleanup` takes it away; a cgroup `egressd.self` left behind is used again |
 //! | SIGTERM | left alone at once | go on for `drainTimeout` (30 s), then are reset | `draining`, `stopped` in the log | a second SIGTERM ends at once |
 //! | no listener in a network namespace | as `capture.onProxyDown` or the ServiceEntry's annotation `egressd.io/on-proxy-down` says: left alone, or ECONNREFUSED | untouched | counters `passed_proxy_down`, `rejected_proxy_down` | the daemon opens listeners there when it hears of the first such connection |
 //! | a bad edit of a resource | as before the edit | untouched | every diagnostic in the log; the generation does not grow | correct the file; `egressd check` says what is wrong |
