@@ -209,8 +209,12 @@ held = [socket.create_connection(('postgres.database.example', 5432), timeout=15
 for sock in held:
     sock.sendall(bytes.fromhex('0000000804d2162f'))
     assert sock.recv(1) == b'N'
+family, _, _, _, address = socket.getaddrinfo('postgres.database.example', 5432)[0]
+one_more = socket.socket(family)
+one_more.settimeout(15)
 try:
-    one_more = socket.create_connection(('postgres.database.example', 5432), timeout=15)
+    # One address, where create_connection would go on to the next.
+    one_more.connect(address)
     print('ended' if not one_more.recv(1) else 'open')
 except ConnectionResetError:
     print('reset')
