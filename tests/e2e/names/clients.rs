@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::{UPSTREAM, node, service};
 
 const LOOKUP_C: &str = include_str!("clients/lookup.c");
+const LOOKUP_GO: &str = include_str!("clients/lookup.go");
 const LOOKUP_JAVA: &str = include_str!("clients/Lookup.java");
 const LOOKUP_JS: &str = include_str!("clients/lookup.js");
 const LOOKUP_PY: &str = include_str!("clients/lookup.py");
@@ -55,6 +56,17 @@ fn python() {
 #[test]
 fn node_js_by_both_of_its_resolvers() {
     check(&["lookup", "own"], |node| node.app(["node", "-e", LOOKUP_JS]));
+}
+
+#[test]
+fn go_by_both_of_its_resolvers() {
+    let folder = TempDir::with_prefix("egressd-go-").unwrap();
+    let (source, program) = (folder.path().join("lookup.go"), folder.path().join("lookup"));
+    fs::write(&source, LOOKUP_GO).unwrap();
+    let cache = format!("GOCACHE={}", folder.path().join("cache").display());
+    let compiler = Spawn::new(["env", &cache, "go", "build", "-o"]).arg(&program).arg(&source);
+    compiler.run().expect_code(0);
+    check(&["lookup", "own"], |node| node.app([&program]));
 }
 
 #[test]

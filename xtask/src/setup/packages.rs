@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cmd, setup::bring};
 
 /// Package and what it is for.
-const PACKAGES: [(&str, &str); 31] = [
+const PACKAGES: [(&str, &str); 32] = [
     ("bind9", "an authoritative DNS server"),
     ("bind9-dnsutils", "dig and nsupdate"),
     ("busybox-static", "userland of the kernels' guest"),
@@ -18,6 +18,7 @@ const PACKAGES: [(&str, &str); 31] = [
     ("dnsperf", "DNS queries as fast as they go"),
     ("g++", "compiles libFuzzer"),
     ("gcc", "the linker of host programs"),
+    ("golang-go", "go, whose resolver is its own"),
     ("haproxy", "a proxy to measure against"),
     ("iproute2", "namespaces, addresses, links"),
     ("libnginx-mod-stream", "makes nginx a proxy to measure against"),
